@@ -1,0 +1,66 @@
+"""What the supervisor tells a worker, in one line of JSON on its standard input.
+
+Owns the shape and the way there. After the line the pipe stays open and silent: its end tells the worker that the
+supervisor is gone. Nothing secret is in arguments or environment. Paths of control sockets are named here too.
+"""
+
+import socket
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+SOCKET_PATH_BYTES_MAX = 107  # sun_path of the system, less its final zero
+
+
+class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One worker's task. `listener_fds` are inherited listening sockets, `settings` the JSON of its role's settings."""
+
+    role: str
+    index: int
+    count: int
+    data_dir: str
+    drain_seconds: float
+    log_level: str
+    log_format: str
+    listener_fds: tuple[int, ...]
+    settings: msgspec.Raw
+
+    @property
+    def name(self) -> str:
+        """As in the names of its files and in logs: `ingest-0`."""
+        return worker_name(self.role, self.index)
+
+    def listening_sockets(self) -> list[socket.socket]:
+        """The inherited sockets, now owned by the caller."""
+        return [socket.socket(fileno=listener_fd) for listener_fd in self.listener_fds]
+
+
+def worker_name(role: str, index: int) -> str:
+    """`ingest-0`."""
+    return f"{role}-{index}"
+
+
+def control_path(data_dir: Path, name: str) -> Path:
+    """The Unix socket on which a worker, or `supervisor`, answers."""
+    return data_dir / "run" / f"{name}.sock"
+
+
+def died_path(data_dir: Path, name: str) -> Path:
+    """Where a worker that dies of an error leaves one line saying why."""
+    return data_dir / "run" / f"{name}.died"
+
+
+def encode(assignment: Assignment) -> bytes:
+    """One line."""
+    return msgspec.json.encode(assignment) + b"\n"
+
+
+def read(stream: IO[bytes]) -> Assignment:
+    """The assignment from standard input; blocks. Raises msgspec.DecodeError for anything else, also for nothing."""
+    return msgspec.json.decode(stream.readline(), type=Assignment)
+
+
+def settings_of(assignment: Assignment, kind: type[Any]) -> Any:
+    """The role's settings, as a value of its settings class `kind`."""
+    return msgspec.json.decode(assignment.settings, type=kind)

@@ -1,0 +1,102 @@
+"""One worker process at a time: started, told its task, watched, ended, and what is known about it.
+
+Owns the process and its standard input. Does not decide when to start it again: that is `relay.app.supervisor`. Always
+a fresh program through `subprocess`, never a fork: LMDB envs, txns and trio's state must not cross one. It is started
+from the main thread, because PR_SET_PDEATHSIG is about the thread that started a process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from relay.app import assignment
+from relay.app.assignment import Assignment
+
+WORKER_COMMAND = (sys.executable, "-m", "relay.app.worker_main")
+RESTART_SECONDS_FIRST = 0.25
+RESTART_SECONDS_MAX = 30.0
+LIFE_SECONDS_GOOD = 60.0  # a worker that lived as long had a good start; its next end is a first one
+FAILURES_ALARMING = 3
+_EXIT_POLL_SECONDS = 0.05
+
+
+class Exit(NamedTuple):
+    """How a process ended: a label for metrics, and the same for people with the reason it left, if any."""
+
+    outcome: str
+    text: str
+
+
+def restart_seconds(failures: int) -> float:
+    """The wait before the start after `failures` ends in a row: 0.25 s, doubling up to 30 s."""
+    return float(min(RESTART_SECONDS_MAX, RESTART_SECONDS_FIRST * 2 ** min(failures - 1, 30)))
+
+
+class Child:
+    """A running worker process. `close` ends it for certain."""
+
+    def __init__(self, task: Assignment, command: Sequence[str], pass_fds: Sequence[int]) -> None:
+        self._task = task
+        self._died_path = assignment.died_path(Path(task.data_dir), task.name)
+        self._died_path.unlink(missing_ok=True)
+        read_end, write_end = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [*command, task.role, str(task.index)],
+                stdin=read_end,
+                pass_fds=pass_fds,
+                env={name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
+                process_group=0,  # Ctrl-C on a terminal is for the supervisor, which then drains its workers
+            )
+        finally:
+            os.close(read_end)
+        self._stdin = trio.lowlevel.FdStream(write_end)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    async def instruct(self) -> None:
+        """Tell the worker its task. A worker that died before it listened is not an error here: its exit is seen."""
+        try:
+            await self._stdin.send_all(assignment.encode(self._task))
+        except trio.BrokenResourceError:
+            return
+
+    async def wait(self) -> Exit:
+        """Wait for its end."""
+        while self._process.poll() is None:  # noqa: ASYNC110 - a process sets no event
+            await trio.sleep(_EXIT_POLL_SECONDS)
+        return self._exit(self._process.returncode)
+
+    def drain(self) -> None:
+        """Ask it to finish what it has and exit."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now; the log is safe at any moment (design section 1)."""
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Kill it if it still runs, reap it, and let go of its standard input."""
+        self.kill()
+        self._process.wait()
+        self._stdin.close()
+
+    def _exit(self, code: int) -> Exit:
+        if code < 0:
+            return Exit("killed", f"ended by {signal.Signals(-code).name}")
+        try:
+            reason = self._died_path.read_text(encoding="utf-8").strip()
+        except OSError:
+            reason = ""
+        return Exit("exited", f"exit code {code}" + (f": {reason}" if reason else ""))

@@ -1,0 +1,81 @@
+"""One relay per data_dir: an flock that the supervisor takes and every worker inherits.
+
+Owns `data_dir/lock`. The lock is on the open file, which the workers share by inheritance: it is free only when the
+supervisor and its last worker are gone. The file holds a line `pid name` for each, so that whoever waits can say for
+whom.
+"""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import trio
+
+from relay.app.config import ConfigError
+
+_POLL_SECONDS = 0.1
+
+
+async def take_lock(data_dir: Path, wait_seconds: float) -> int:
+    """The descriptor of the held lock, to be kept open and passed on.
+
+    Makes `data_dir` if need be. Waits `wait_seconds` for the last worker of a supervisor that died, then raises
+    ConfigError naming who holds it; the same when the folder cannot be used.
+    """
+    lock_fd = _open(data_dir)
+    try:
+        give_up_at = trio.current_time() + wait_seconds
+        while not _lock(lock_fd):
+            _check_patience(give_up_at, data_dir, lock_fd)
+            await trio.sleep(_POLL_SECONDS)
+    except BaseException:
+        os.close(lock_fd)
+        raise
+    return lock_fd
+
+
+def write_holders(lock_fd: int, holders: Mapping[str, int]) -> None:
+    """Put the processes that hold the lock, by name, into its file. For people; nothing relies on it."""
+    text = "".join(f"{pid} {name}\n" for name, pid in holders.items()).encode()
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, text, 0)
+
+
+def _open(data_dir: Path) -> int:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"data_dir: {data_dir} cannot be used: {error.strerror}") from error
+
+
+def _check_patience(give_up_at: float, data_dir: Path, lock_fd: int) -> None:
+    if trio.current_time() >= give_up_at:
+        raise ConfigError(f"data_dir: {data_dir} is in use by {_holders(lock_fd)}")
+
+
+def _lock(lock_fd: int) -> bool:
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holders(lock_fd: int) -> str:
+    """The holders that are still alive, such as "pid 7 (ingest-0)"."""
+    lines = os.pread(lock_fd, 65_536, 0).decode(errors="replace").splitlines()
+    found = [line.partition(" ") for line in lines]
+    alive = [f"pid {pid} ({name})" for pid, _, name in found if pid.isdecimal() and _is_alive(int(pid))]
+    return ", ".join(alive) or "a process that left no name"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,139 @@
+"""`relay run`: takes the lock, binds the sockets, decides which workers there are, and hands them to the supervisor.
+
+Owns the assembly of a relay from its settings. Does not own how workers are kept alive (`relay.app.supervisor`) nor
+what they do. The store is created, or found to be unusable, here, before any worker opens it.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from relay import __version__
+from relay.app import lifecycle
+from relay.app.assignment import SOCKET_PATH_BYTES_MAX, control_path, worker_name
+from relay.app.config import ConfigError
+from relay.app.listening import bind, bind_control, bound_address, inherited
+from relay.app.lock import take_lock
+from relay.app.reporting import Reporting
+from relay.app.settings import RelaySettings, housekeeping_role, ingest_role, serve_role
+from relay.app.supervisor import Supervisor, Surroundings, WorkerSpec
+from relay.net.server import Site, serve_http
+from relay.observe.logs import get_logger
+from relay.observe.metrics import Metrics
+from relay.store.store import Store
+
+_ROLE_NAME_LONGEST = worker_name("housekeeping", 0)
+
+_log = get_logger("run")
+
+
+class Sockets(NamedTuple):
+    """Listening sockets of a relay; `api` and `admin` one for each serve worker, `admin` none when it shares `api`."""
+
+    api: list[socket.socket]
+    admin: list[socket.socket]
+    metrics: socket.socket
+
+
+async def run_relay(settings: RelaySettings) -> None:
+    """A whole relay in the foreground, until SIGTERM or SIGINT; a second signal stops at once.
+
+    Raises ConfigError when data_dir or an address cannot be had, StoreError when the store cannot be used.
+    """
+    path = control_path(settings.data_dir, _ROLE_NAME_LONGEST)
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise ConfigError(
+            f"data_dir: {settings.data_dir} is too long a path for sockets below it; a relative one helps"
+        )
+    lifecycle.raise_file_limit()
+    lock_fd = await take_lock(settings.data_dir, settings.start_wait_seconds)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        prepare_store(settings)
+        with bound(settings) as sockets:
+            await _supervise(settings, sockets, lock_fd)
+    finally:
+        os.close(lock_fd)
+
+
+def prepare_store(settings: RelaySettings) -> None:
+    """Create the store where there is none, heal it where a crash left it half-done. Raises StoreError.
+
+    Only under the lock and before workers run: creating and raising seqs is not for a store in use.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    Store.open(settings.data_dir, settings.log, create=True, now_ms=now_ms).close()
+
+
+@contextmanager
+def bound(settings: RelaySettings) -> Iterator[Sockets]:
+    """The relay's listening sockets; closed afterwards. Raises ConfigError."""
+    listen, count = settings.listen, settings.workers.serve or 1
+    with ExitStack() as stack:
+        sockets = Sockets(
+            bind("listen.api", listen.api, count),
+            bind("listen.admin", listen.admin, count) if listen.admin else [],
+            bind("listen.metrics", listen.metrics, 1)[0],
+        )
+        for made in (*sockets.api, *sockets.admin, sockets.metrics):
+            stack.enter_context(made)
+        yield sockets
+
+
+def crew_of(settings: RelaySettings, sockets: Sockets) -> list[WorkerSpec]:
+    """Every worker of a relay. A serve worker is handed its `listen.api` socket first, then that of `listen.admin`."""
+    ingest_count, serve_count = settings.workers.ingest or 1, settings.workers.serve or 1
+    housekeeping = msgspec.json.encode(housekeeping_role(settings))
+    ingest = msgspec.json.encode(ingest_role(settings))
+    serve = msgspec.json.encode(serve_role(settings))
+    handed = zip(sockets.api, sockets.admin, strict=True) if sockets.admin else ((api,) for api in sockets.api)
+    return [
+        WorkerSpec("housekeeping", 0, 1, housekeeping),
+        *(WorkerSpec("ingest", index, ingest_count, ingest) for index in range(ingest_count)),
+        *(WorkerSpec("serve", index, serve_count, serve, own) for index, own in enumerate(handed)),
+    ]
+
+
+async def _supervise(settings: RelaySettings, sockets: Sockets, lock_fd: int) -> None:
+    metrics = Metrics()
+    metrics.build_info(__version__)
+    around = Surroundings(settings.data_dir, lock_fd, settings.drain_seconds, settings.logging)
+    supervisor = Supervisor(crew_of(settings, sockets), around, metrics)
+    reporting = Reporting(lambda: supervisor.workers, metrics, settings.data_dir)
+    drain = trio.Event()
+    _log_start(settings, sockets)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lifecycle.on_stop_signals, lambda: _drain(drain, settings), nursery.cancel_scope.cancel)
+        control = bind_control(control_path(settings.data_dir, "supervisor"))
+        await nursery.start(serve_http, [control], Site(reporting.answer_control))
+        await nursery.start(serve_http, [inherited(sockets.metrics)], Site(reporting.answer_metrics))
+        await supervisor.run(drain)
+        nursery.cancel_scope.cancel()
+    _log.info("relay_stopped")
+
+
+def _drain(drain: trio.Event, settings: RelaySettings) -> None:
+    _log.info("relay_draining", seconds_at_most=settings.drain_seconds)
+    drain.set()
+
+
+def _log_start(settings: RelaySettings, sockets: Sockets) -> None:
+    admin = str(bound_address(sockets.admin[0])) if sockets.admin else ""
+    _log.info(
+        "relay_starting",
+        version=__version__,
+        data_dir=str(settings.data_dir),
+        api=str(bound_address(sockets.api[0])),
+        admin=admin,
+        metrics=str(bound_address(sockets.metrics)),
+        ingest_workers=settings.workers.ingest,
+        serve_workers=settings.workers.serve,
+    )
+    if not settings.log.sync:
+        _log.warning("log_sync_off", consequence="a power cut can lose events that consumers already saw")

@@ -1,0 +1,82 @@
+"""One lookup of a DID document: did:plc at the directory, did:web at its own host (protocol.md section 11).
+
+Only this module knows where documents are. It answers with a document or with one of three faults, because what follows
+differs (design section 4, "Identity failures"): the DID is gone, the DID's own document or host is at fault, or the
+directory is.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from relay.identity.settings import IdentitySettings
+from relay.net.errors import NetError
+from relay.net.http import HttpClient, HttpResponse
+from relay.protocol.diddoc import DidDocument, parse_did_document
+from relay.protocol.errors import DidDocumentError
+from relay.protocol.syntax import did_method, did_web_host, is_supported_did
+
+DOCUMENT_BYTES_MAX = 256 * 1024
+GONE = frozenset({404, 410})  # the directory answers 404 for a tombstone where its API promises 410
+TRANSIENT = frozenset({408, 425, 429})
+
+
+class LookupFault(Exception):  # noqa: N818 -- its leaves are named after what is at fault
+    """A lookup gave no document. Never raised itself."""
+
+
+class DidGone(LookupFault):
+    """The DID's method says there is no live identity: never registered, or tombstoned."""
+
+
+class DidFault(LookupFault):
+    """This DID is at fault: an unusable document, or a did:web host that does not answer properly."""
+
+
+class DirectoryFault(LookupFault):
+    """The directory is at fault (timeout, 5xx, 429): nothing is known about the DID."""
+
+
+Fetch = Callable[[str], Awaitable[DidDocument]]
+
+
+class DocumentSource(NamedTuple):
+    """Where documents come from. `allow_private` admits http endpoints and did:web on localhost with a port."""
+
+    client: HttpClient
+    settings: IdentitySettings
+    allow_private: bool
+
+    async def fetch(self, did: str) -> DidDocument:
+        """The current document of `did`, parsed. Raises a leaf of `LookupFault`; never caches."""
+        if not is_supported_did(did, allow_localhost=self.allow_private):
+            raise DidFault("unsupported DID method or form")
+        if did_method(did) == "plc":
+            url, own_host = f"{self.settings.plc_url.rstrip('/')}/{did}", False
+        else:
+            url, own_host = self._web_url(did), True
+        response = await self._get(url, own_host=own_host)
+        if response.status in GONE:
+            raise DidGone(f"status {response.status}")
+        if response.status != 200:
+            at_fault = response.status >= 500 or response.status in TRANSIENT
+            raise (DirectoryFault if at_fault and not own_host else DidFault)(f"status {response.status}")
+        try:
+            return parse_did_document(did, response.body, allow_http=self.allow_private)
+        except DidDocumentError as error:
+            raise DidFault(str(error)) from None
+
+    def _web_url(self, did: str) -> str:
+        host = did_web_host(did)
+        scheme = "http" if self.allow_private and host.startswith("localhost:") else "https"
+        return f"{scheme}://{host}/.well-known/did.json"
+
+    async def _get(self, url: str, *, own_host: bool) -> HttpResponse:
+        try:
+            return await self.client.get(
+                url,
+                timeout_seconds=self.settings.lookup_seconds,
+                body_bytes_max=DOCUMENT_BYTES_MAX,
+                slots=1 if own_host else self.settings.lookups_at_once,
+            )
+        except NetError as error:
+            raise (DidFault if own_host else DirectoryFault)(str(error)) from None

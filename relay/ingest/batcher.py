@@ -1,0 +1,231 @@
+"""Group commit: items of all hosts of this worker, appended together in one thread while the loop goes on.
+
+Owns the overlay: for a DID with items on their way, the state that the newest of them leaves behind, so that the next
+event of that DID is judged against it before anything is written. An entry leaves the overlay when its append ended.
+
+A refused item (another worker wrote that account meanwhile) goes back to its stream together with every later item of
+the same DID, those of the next batch included: those were judged against a state that never came to be.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import NamedTuple, Protocol
+
+import trio
+
+from relay.ingest.lanes import Pending
+from relay.store.batch import Appended, Batch, DropNote, HostMark, Item
+from relay.store.settings import LogSettings
+from relay.verify.chain import AccountState
+from relay.verify.identity import Identity
+
+TARGET_ITEMS = 32  # a batch smaller than this is worth waiting for, up to QUIET_WAIT_SECONDS
+QUIET_WAIT_SECONDS = 0.05
+BARE_INTERVAL_SECONDS = 1.0  # batches that append no frame
+NOTES_MAX = 1_000
+
+
+class Origin(Protocol):
+    """A host's stream as the batcher sees it."""
+
+    def settle(self, seq: int) -> None:
+        """The event is part of a batch that is being appended."""
+
+    def reopen(self, seq: int) -> None:
+        """It was refused: it is not settled after all."""
+
+    def refuse(self, refused: Sequence[Pending]) -> None:
+        """These events, all of one DID and oldest first, have to be judged again."""
+
+    def appended(self, entry: "Entry") -> None:
+        """The item is in the log."""
+
+    def take_mark(self) -> HostMark:
+        """How far the stream is settled, and the counts since the last call."""
+
+
+class Entry(NamedTuple):
+    """An item on its way, with what is needed to judge it again."""
+
+    item: Item
+    pending: Pending
+    origin: Origin
+
+
+class _Overlaid(NamedTuple):
+    state: AccountState
+    entries: int
+
+
+Append = Callable[[Batch], Awaitable[Appended]]
+
+
+class Batcher:
+    """Collects entries and appends them in batches; one append at a time."""
+
+    def __init__(
+        self,
+        append: Append,
+        settings: LogSettings,
+        now_ms: Callable[[], int],
+        take_identities: Callable[[], tuple[Identity, ...]],
+    ) -> None:
+        self._append = append
+        self._settings = settings
+        self._now_ms = now_ms
+        self._take_identities = take_identities
+        self._queue: deque[Entry] = deque()
+        self._queue_bytes = 0
+        self._overlay: dict[str, _Overlaid] = {}
+        self._touched: dict[Origin, None] = {}
+        self._notes: list[DropNote] = []
+        self._arrived = trio.Event()  # an item or a touch came while there was none
+        self._filled = trio.Event()  # the queue reached the size of a batch
+        self._room = trio.Event()  # a batch was taken off the queue
+        self._closing = False
+        self._bare_due = 0.0
+        self._window_seconds = settings.batch_ms / 1000
+        self.appending = 0
+
+    def overlaid(self, did: str) -> AccountState | None:
+        """The state that the items on their way leave behind, None when the stored row is the truth."""
+        overlaid = self._overlay.get(did)
+        return overlaid.state if overlaid else None
+
+    def put(self, entry: Entry) -> None:
+        """Add an accepted item. Never refuses: readers ask `is_full` after each read."""
+        item = entry.item
+        count = self._overlay[item.did].entries if item.did in self._overlay else 0
+        self._overlay[item.did] = _Overlaid(item.state._replace(version=item.version + 1), count + 1)
+        self._queue.append(entry)
+        self._queue_bytes += entry.pending.frame_bytes
+        self._arrived.set()
+        if self.is_full:
+            self._filled.set()
+
+    def touch(self, origin: Origin) -> None:
+        """The stream has a new mark or new counts, to be written with the next batch."""
+        if not self._touched:
+            self._arrived.set()
+        self._touched[origin] = None
+
+    def note(self, note: DropNote) -> None:
+        """Remember a drop for `/explain`; beyond the bound of one batch the oldest stay."""
+        if len(self._notes) < NOTES_MAX:
+            self._notes.append(note)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether readers should let the batcher have its turn."""
+        return len(self._queue) >= self._settings.batch_items or self._queue_bytes >= self._settings.batch_bytes
+
+    async def wait_for_room(self) -> None:
+        """Wait until a batch was taken off the queue."""
+        while self.is_full and not self._closing:
+            if self._room.is_set():
+                self._room = trio.Event()
+            await self._room.wait()
+
+    async def run(self) -> None:
+        """Append until `close`, then append what is left and return. An error of the store propagates."""
+        while not self._closing or self._queue or self._touched:
+            await self._wait_for_work()
+            if self._queue and not self._closing:
+                await self._wait_for_more()
+            await self._append_once()
+
+    def close(self) -> None:
+        """Let `run` finish what is queued. Call it when no stream puts any more."""
+        self._closing = True
+        for event in (self._arrived, self._filled, self._room):
+            event.set()
+
+    async def _wait_for_work(self) -> None:
+        """Until there is an item; or a mark, whose turn comes once in `BARE_INTERVAL_SECONDS`."""
+        while not self._queue and not self._closing:
+            now = trio.current_time()
+            if self._touched and now >= self._bare_due:
+                self._bare_due = now + BARE_INTERVAL_SECONDS
+                return
+            self._arrived = trio.Event()
+            with trio.move_on_at(self._bare_due if self._touched else inf):
+                await self._arrived.wait()
+
+    async def _wait_for_more(self) -> None:
+        self._filled = trio.Event()
+        if self.is_full:
+            return
+        with trio.move_on_after(self._window_seconds):
+            await self._filled.wait()
+
+    async def _append_once(self) -> None:
+        entries = self._take()
+        for entry in entries:
+            entry.origin.settle(entry.item.upstream_seq)
+            self._touched[entry.origin] = None
+        batch = Batch(
+            time_ms=self._now_ms(),
+            items=tuple(entry.item for entry in entries),
+            marks=tuple(origin.take_mark() for origin in self._touched),
+            identities=self._take_identities(),
+            notes=tuple(self._notes),
+        )
+        self._touched.clear()
+        self._notes.clear()
+        self._room.set()
+        self.appending = len(entries)
+        appended = await self._append(batch)
+        self.appending = 0
+        self._settle(entries, appended.refused)
+        self._adapt(len(entries))
+
+    def _take(self) -> list[Entry]:
+        entries: list[Entry] = []
+        size = 0
+        while self._queue and len(entries) < self._settings.batch_items:
+            size += self._queue[0].pending.frame_bytes
+            if entries and size > self._settings.batch_bytes:
+                break
+            entries.append(self._queue.popleft())
+        self._queue_bytes -= sum(entry.pending.frame_bytes for entry in entries)
+        return entries
+
+    def _settle(self, entries: list[Entry], refused: Sequence[int]) -> None:
+        back = set(refused)
+        stuck = {entries[index].item.did for index in refused}
+        for index, entry in enumerate(entries):
+            self._leave_overlay(entry.item.did)
+            if index in back:
+                entry.origin.reopen(entry.item.upstream_seq)
+            else:
+                entry.origin.appended(entry)
+        if stuck:
+            self._return_refused([entries[index] for index in refused], stuck)
+
+    def _return_refused(self, entries: list[Entry], stuck: set[str]) -> None:
+        later = [entry for entry in self._queue if entry.item.did in stuck]
+        for entry in later:
+            self._queue.remove(entry)
+            self._queue_bytes -= entry.pending.frame_bytes
+            self._leave_overlay(entry.item.did)
+        by_lane: dict[tuple[Origin, str], list[Pending]] = {}
+        for entry in entries + later:
+            by_lane.setdefault((entry.origin, entry.item.did), []).append(entry.pending)
+        for (origin, _), waiting in by_lane.items():
+            origin.refuse(waiting)
+
+    def _leave_overlay(self, did: str) -> None:
+        overlaid = self._overlay[did]
+        if overlaid.entries == 1:
+            del self._overlay[did]
+        else:
+            self._overlay[did] = overlaid._replace(entries=overlaid.entries - 1)
+
+    def _adapt(self, items: int) -> None:
+        """When little comes, wait longer for more of it: a synced append costs the same for one item as for thirty."""
+        shortest = self._settings.batch_ms / 1000
+        if items >= TARGET_ITEMS:
+            self._window_seconds = max(self._window_seconds / 2, shortest)
+        elif items * 2 < TARGET_ITEMS:
+            self._window_seconds = min(self._window_seconds * 1.25, max(QUIET_WAIT_SECONDS, shortest))

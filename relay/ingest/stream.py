@@ -1,0 +1,284 @@
+"""One host's stream in this worker: its place, its lanes, its bounds and its books.
+
+The common case, key cached and nothing of that DID waiting, is straight-line synchronous code inside `take`: no task,
+no channel. Whatever needs the network first (an unknown DID, a refresh) goes to the DID's lane, which a task of
+`relay.ingest.waiting` works off; so does an append that was refused.
+
+The books balance for each stream (design invariant 10): received = appended + Σ dropped{reason} + in flight.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import trio
+
+from relay.crawl.subscription import ErrorFrameReceived
+from relay.identity.resolver import Resolver
+from relay.ingest.batcher import Batcher, Entry
+from relay.ingest.lanes import Lane, LowWater, Pending
+from relay.ingest.pipeline import Unfit, judge_event, outgoing, read_message
+from relay.ingest.settings import IngestSettings
+from relay.observe.metrics import Metrics
+from relay.protocol.errors import FramingError
+from relay.protocol.events import CommitEvent, IdentityEvent, SyncEvent
+from relay.protocol.frame import ErrorFrame, MessageFrame
+from relay.protocol.limits import MESSAGE_BYTES_MAX
+from relay.store.batch import DropNote, HostMark, Item
+from relay.store.store import Store
+from relay.store.view import View
+from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
+from relay.verify.verdict import Accept, Drop, Reason, Refresh, Verdict
+
+NORMAL_LIFE = frozenset(
+    {Reason.REPLAYED, Reason.SEQ_NOT_INCREASING, Reason.UNKNOWN_OP, Reason.UNKNOWN_TYPE, Reason.UPSTREAM_INFO},
+)
+
+
+class Desk(NamedTuple):
+    """What all streams of one worker share."""
+
+    store: Store
+    resolver: Resolver
+    batcher: Batcher
+    metrics: Metrics
+    settings: IngestSettings
+    hold_seconds: float
+    now_ms: Callable[[], int]
+    start_lane: Callable[["HostStream", str], None]
+
+
+class HostStream:
+    """The stream of one upstream host inside this worker. `cursor` is where it resumes, None before its first event."""
+
+    def __init__(self, host: HostView, cursor: int | None, desk: Desk) -> None:
+        self.host = host
+        self.progress = 0
+        self.possible_gap = False
+        self.desk = desk
+        self._cursor_known = cursor is not None
+        self._first = True
+        self._water = LowWater(cursor or 0)
+        self._lanes: dict[str, Lane] = {}
+        self._settled = trio.Event()
+        self._accepted = 0
+        self._dropped: Counter[str] = Counter()
+        self._last_event_ms = 0
+
+    # What a subscription calls.
+
+    @property
+    def cursor(self) -> int | None:
+        """Where to subscribe: what is in flight is held here, so the highest seq received; None before the first."""
+        return self._water.received if self._cursor_known else None
+
+    @property
+    def in_flight(self) -> int:
+        """Events received and not settled."""
+        return self._water.in_flight
+
+    @property
+    def lanes_waiting(self) -> int:
+        """DIDs whose events wait."""
+        return len(self._lanes)
+
+    def reconnected(self) -> None:
+        """A new connection begins: its first message may repeat our cursor (checklist 48)."""
+        self._first = True
+
+    def take(self, messages: Sequence[bytes]) -> None:
+        """Receive whole messages, in order.
+
+        Raises:
+            FramingError: the stream cannot be trusted any further; what came before is kept.
+            ErrorFrameReceived: the host said why it will close.
+        """
+        now_ms = self.desk.now_ms()
+        self._last_event_ms = now_ms
+        try:
+            with self.desk.store.view() as view:
+                for message in messages:
+                    self._receive(message, view, now_ms)
+        finally:
+            self.desk.batcher.touch(self)
+
+    def count_unreadable(self, reason: Reason) -> None:
+        """A message that never became a frame: not binary, or over the limit."""
+        self.desk.metrics.ingest.frames_received.labels("unreadable").inc()
+        self._count_drop(reason)
+
+    async def wait_for_room(self) -> None:
+        """Wait until this stream and the batcher are below their bounds. A checkpoint always, so that others run."""
+        await trio.lowlevel.checkpoint()
+        await self.desk.batcher.wait_for_room()
+        while self._is_full():
+            self._settled = trio.Event()
+            await self._settled.wait()
+
+    # What the batcher calls (`relay.ingest.batcher.Origin`).
+
+    def settle(self, seq: int) -> None:
+        """The event is part of a batch on its way. The mark of that batch counts it; the store corrects a refusal."""
+        self._water.settle(seq)
+        self._accepted += 1
+
+    def reopen(self, seq: int) -> None:
+        """The batch refused it."""
+        self._water.reopen(seq)
+
+    def refuse(self, refused: Sequence[Pending]) -> None:
+        """Refused events of one DID go back to the head of their lane, in order."""
+        self._lane(refused[0].event.did).put_back(refused)
+
+    def appended(self, entry: Entry) -> None:
+        """The item is in the log: it counts as progress of the host."""
+        self.progress += 1
+        self.desk.metrics.append.events_appended.labels(entry.pending.frame.type).inc()
+        self._settled.set()
+
+    def take_mark(self) -> HostMark:
+        """How far the host is settled, and what was counted since the last call."""
+        mark = HostMark(
+            host_id=self.host.host_id,
+            epoch=self.host.epoch,
+            low_water=self._water.mark,
+            last_event_ms=self._last_event_ms,
+            accepted=self._accepted,
+            dropped=dict(self._dropped),
+        )
+        self._accepted = 0
+        self._dropped.clear()
+        return mark
+
+    # The way of one event.
+
+    def _receive(self, message: bytes, view: View, now_ms: int) -> None:
+        started = time.perf_counter()
+        metrics = self.desk.metrics.ingest
+        try:
+            read = read_message(message)
+        except FramingError:
+            self.count_unreadable(Reason.FRAMING)
+            raise
+        if isinstance(read, Unfit):
+            metrics.frames_received.labels(read.kind).inc()
+            self._receive_unfit(read, now_ms)
+            return
+        event, frame = read
+        metrics.frames_received.labels(frame.type).inc()
+        if self._receive_seq(event.seq):
+            self._route(Pending(event, frame, len(message), trio.current_time()), view, now_ms)
+        metrics.verify_seconds.observe(time.perf_counter() - started)
+
+    def _receive_unfit(self, unfit: Unfit, now_ms: int) -> None:
+        """Count what holds no event; if it has a seq, that is settled with it, so that the cursor can pass it."""
+        frame, seq = unfit.frame, 0
+        self._count_drop(unfit.drop.reason)
+        if isinstance(frame, ErrorFrame):
+            raise ErrorFrameReceived(frame.error)
+        if isinstance(frame, MessageFrame):
+            seq = frame.payload.get("seq", 0)
+            if type(seq) is int and seq > self._water.received:
+                self._cursor_known, self._first = True, False
+                self._water.receive(seq)
+                self._water.settle(seq)
+        self.possible_gap |= unfit.drop.detail == "OutdatedCursor"
+        self._note(unfit.drop, None, "", seq if type(seq) is int else 0, now_ms)
+
+    def _receive_seq(self, seq: int) -> bool:
+        """Whether the event is new on this stream; otherwise it is counted here and done."""
+        first, self._first = self._first, False
+        if seq <= self._water.received and (self._cursor_known or seq < 0):
+            repeats_cursor = first and seq == self._water.received
+            self._count_drop(Reason.REPLAYED if repeats_cursor else Reason.SEQ_NOT_INCREASING)
+            return False
+        self._water.receive(seq)
+        self._cursor_known = True
+        return True
+
+    def _route(self, pending: Pending, view: View, now_ms: int) -> None:
+        """Judge the event now, or let it wait behind the others of its DID."""
+        did = pending.event.did
+        if isinstance(pending.event, IdentityEvent):
+            self._announce(did)
+        lane = self._lanes.get(did)
+        if lane is None:
+            account = self.account(did, view)
+            verdict = self.judge(pending, account, now_ms, refreshed=False)
+            if verdict is not None and not isinstance(verdict, Refresh):
+                self.carry_out(pending, verdict, account, now_ms)
+                return
+            lane = self._lane(did)
+        lane.push(pending)
+
+    def _announce(self, did: str) -> None:
+        """An `#identity` of the account's own host makes the document stale before anything else (checklist 184)."""
+        identity = self.desk.resolver.known(did)
+        if identity is not None and identity.host == self.host.hostname:
+            self.desk.resolver.mark_stale(did)
+
+    # What the waiting task shares with the straight line.
+
+    def lane(self, did: str) -> Lane:
+        """The lane of a DID that has one."""
+        return self._lanes[did]
+
+    def close_lane(self, did: str) -> None:
+        """The lane is empty: the DID's events are judged as they come again."""
+        assert not self._lanes[did], "a lane is closed empty"
+        del self._lanes[did]
+
+    def account(self, did: str, view: View) -> AccountState:
+        """The account as the next event finds it: after the items on their way, else as stored."""
+        return self.desk.batcher.overlaid(did) or view.account(did) or NO_ACCOUNT
+
+    def judge(self, pending: Pending, account: AccountState, now_ms: int, *, refreshed: bool) -> Verdict | None:
+        """The verdict, or None while nothing is known of the DID."""
+        identity = self.desk.resolver.known(pending.event.did)
+        if identity is None:
+            return None
+        return judge_event(pending.event, identity, account, self.host, now_ms, refreshed=refreshed)
+
+    def carry_out(self, pending: Pending, verdict: Accept | Drop, account: AccountState, now_ms: int) -> None:
+        """Hand an accepted event to the batcher; settle and count a dropped one."""
+        event = pending.event
+        if isinstance(verdict, Accept):
+            template = outgoing(event, pending.frame, verdict.state)
+            if template.frame_bytes_max <= MESSAGE_BYTES_MAX:
+                item = Item(event.did, account.version, verdict.state, template, self.host.host_id, event.seq)
+                self.desk.batcher.put(Entry(item, pending, self))
+                return
+            verdict = Drop(Reason.FRAME_TOO_BIG)
+        self._water.settle(event.seq)
+        self._count_drop(verdict.reason)
+        self._settled.set()
+        rev = event.rev if isinstance(event, CommitEvent | SyncEvent) else ""
+        self._note(verdict, event.did if account.version else None, rev, event.seq, now_ms)
+        self.desk.batcher.touch(self)
+
+    # Bounds and books.
+
+    def _lane(self, did: str) -> Lane:
+        lane = self._lanes.get(did)
+        if lane is None:
+            lane = self._lanes[did] = Lane()
+            self.desk.start_lane(self, did)
+        return lane
+
+    def _is_full(self) -> bool:
+        settings = self.desk.settings
+        if self._water.in_flight >= settings.in_flight:
+            return True
+        return any(
+            len(lane) >= settings.lane_items or lane.bytes >= settings.lane_bytes for lane in self._lanes.values()
+        )
+
+    def _count_drop(self, reason: Reason) -> None:
+        self._dropped[reason] += 1
+        self.desk.metrics.ingest.events_dropped.labels(reason).inc()
+
+    def _note(self, drop: Drop, did: str | None, rev: str, seq: int, now_ms: int) -> None:
+        if drop.reason not in NORMAL_LIFE:
+            note = DropNote(self.host.host_id, did, drop.reason, drop.detail, rev, seq, now_ms)
+            self.desk.batcher.note(note)

@@ -1,0 +1,69 @@
+"""Working off a lane: the one place of the ingest role that waits for a DID document.
+
+The two kinds of failure of design section 4: a DID at fault is held for `hold_seconds` and then dropped; while the
+directory itself is down nothing is dropped, however long it lasts: lanes fill, readers stop, cursors stay.
+"""
+
+import random
+
+import trio
+
+from relay.identity.fetch import LookupFault
+from relay.ingest.lanes import Pending
+from relay.ingest.stream import Desk, HostStream
+from relay.verify.verdict import Drop, Reason, Refresh
+
+RETRY_SECONDS_MIN = 0.5
+RETRY_SECONDS_MAX = 15.0
+
+
+async def work_off(stream: HostStream, did: str, desk: Desk) -> None:
+    """Judge the events of one lane in their order until it is empty, learning about the DID where they need it."""
+    lane = stream.lane(did)
+    refreshed = False
+    while lane:
+        pending = lane.head
+        now_ms = desk.now_ms()
+        with desk.store.view() as view:
+            account = stream.account(did, view)
+            verdict = stream.judge(pending, account, now_ms, refreshed=refreshed)
+        if verdict is None or isinstance(verdict, Refresh):
+            assert not (refreshed and verdict), "judged by a fresh document, a verdict is final"
+            verdict = await _learn(stream, pending, verdict, desk)
+            if verdict is None or lane.head is not pending:
+                refreshed = True  # refused events may have come back before this one meanwhile
+                continue
+        lane.pop()
+        stream.carry_out(pending, verdict, account, now_ms)
+        refreshed = False
+        await desk.batcher.wait_for_room()
+    stream.close_lane(did)
+
+
+async def _learn(stream: HostStream, pending: Pending, wanted: Refresh | None, desk: Desk) -> Drop | None:
+    """Look the DID up until there is an answer. None: judge again; a Drop ends the event.
+
+    `wanted` is None while the DID is unknown, else why its document is wanted afresh; when the budget for refreshes is
+    spent, the event is judged by what is known.
+    """
+    did = pending.event.did
+    unresolved = wanted.otherwise if wanted else Drop(Reason.IDENTITY_UNRESOLVED)
+    if desk.resolver.given_up(did):
+        return unresolved
+    if wanted is not None and not desk.resolver.may_refresh(did, stream.host.hostname):
+        return None
+    held_since = trio.current_time()
+    delay = RETRY_SECONDS_MIN
+    while True:
+        try:
+            await desk.resolver.resolve(did)
+        except LookupFault as fault:
+            if desk.resolver.down:
+                held_since = trio.current_time()
+            elif trio.current_time() - held_since >= desk.hold_seconds:
+                desk.resolver.give_up(did, stream.host.hostname)
+                return Drop(Reason.IDENTITY_UNRESOLVED, str(fault))
+        else:
+            return None
+        await trio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads retries, guards nothing
+        delay = min(delay * 2, RETRY_SECONDS_MAX)

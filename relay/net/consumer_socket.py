@@ -1,0 +1,198 @@
+"""A consumer's WebSocket: pre-framed messages out, nothing taken in, ended politely or at once.
+
+Owns the server side of a stream connection from the replayed request to the end. Control frames stay with the protocol
+library; bulk data goes around it through the stream's send lock, since one pass through the library costs more than
+thirty messages sent as bytes (design section 3). Owns no policy: what to send, when a consumer is too slow and what it
+is told are the caller's (`relay.serve`).
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import trio
+
+from relay.net.errors import ConnectionClosed, NetError, NetTimeout, PeerSilent
+from relay.net.exchange import Headers
+from relay.net.watch import WatchedStream, ping_when_quiet, wait_silent
+from relay.net.websocket import Link, link_nursery, run_server_link
+
+HANDSHAKE_SECONDS = 10.0
+CLOSE_SECONDS = 2.0  # for the error frame, our Close and the answer to it (design section 8, rule 9)
+CLIENT_MESSAGE_BYTES_MAX = 65_536  # a client has nothing to say; more than this is answered by Close 1009
+CLIENT_READ_BYTES = 4_096
+_NORMAL, _POLICY = 1000, 1008
+_PING = b"\x89\x00"  # without payload, so a pong needs no book-keeping
+_HEAD_END = re.compile(rb"\n\r?\n")
+
+
+class ConsumerSocket:
+    """An open connection to a consumer. Made by `accept_consumer`; one task sends."""
+
+    def __init__(self, stream: WatchedStream, raw: trio.abc.Stream, link: Link, scope: trio.CancelScope) -> None:
+        self._stream = stream
+        self._raw = raw
+        self._link = link
+        self._scope = scope
+        self._fault: NetError | None = None
+        self._is_closing = False
+
+    @property
+    def accepted_bytes(self) -> int:
+        """Bytes that the kernel took so far; a consumer whose figure grows over a window makes progress."""
+        return self._stream.accepted_bytes
+
+    async def send_messages(self, data: bytes | bytearray | memoryview) -> None:
+        """Send complete, unmasked WebSocket messages, framed before and back to back.
+
+        Control frames go out between two calls and never inside one, so pass at most 64 KiB, cut at message borders,
+        unless a single message is larger. A send that is cancelled leaves the connection without a defined state: the
+        close methods then end it at once, without a word.
+
+        Raises:
+            ConnectionClosed: the connection is closed, closing, or its last send was cancelled.
+        """
+        if self._is_closing or self._link.is_closed:
+            raise self._fault or ConnectionClosed(reason="closed before the send")
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise self._fault or ConnectionClosed(reason="lost while sending") from error
+
+    async def close(self, code: int = _NORMAL, reason: str = "") -> None:
+        """Send a Close, wait at most 2 s for the answer, then end the connection. Later calls do nothing."""
+        await self._finish(None, code, reason)
+
+    async def close_with_error(self, frame: bytes, reason: str, code: int = _POLICY) -> None:
+        """Send `frame` (an error frame's two CBOR items, not framed for WebSocket) as one message, then as `close`.
+
+        `reason` is the error's name (protocol.md 2.6). All of it has 2 s.
+        """
+        await self._finish(frame, code, reason)
+
+    async def _finish(self, frame: bytes | None, code: int, reason: str) -> None:
+        if self._is_closing:
+            return
+        self._is_closing = True
+        if not self._stream.torn:
+            with trio.move_on_after(CLOSE_SECONDS):
+                try:
+                    if frame is not None:
+                        await self._link.send_message(frame)
+                    if not await self._link.close(code, reason):
+                        await self._discard_input()
+                except ConnectionClosed:
+                    pass  # gone already
+        await trio.aclose_forcefully(self._raw)
+
+    async def _discard_input(self) -> None:
+        """Read on until the client leaves: a close over unread input is a reset, which takes what was sent with it."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            if isinstance(self._raw, trio.abc.HalfCloseableStream):
+                await self._raw.send_eof()
+            while await self._raw.receive_some(CLIENT_READ_BYTES):
+                pass
+
+    def _end(self, fault: NetError) -> None:
+        """The connection has ended by itself: the block in `accept_consumer` ends too."""
+        if self._fault is None and not self._is_closing:
+            self._fault = fault
+            self._scope.cancel()
+
+    async def _drain(self) -> None:
+        """Take and forget what the client sends; undrained data would stop the pongs (design section 8, rule 9)."""
+        try:
+            while True:
+                await self._link.get_message()
+        except NetError as error:
+            self._end(error)
+
+    async def _reap(self) -> None:
+        await wait_silent(self._stream)
+        self._end(PeerSilent("nothing read for 90 s"))
+
+
+@asynccontextmanager
+async def accept_consumer(
+    stream: trio.abc.Stream, request_head: bytes, *, headers: Headers = ()
+) -> AsyncGenerator[ConsumerSocket, None]:
+    """Answer an upgrade whose request was already read as `request_head` (what follows the head in it included).
+
+    `headers` are added to the 101 response. The block is cancelled when the connection ends by itself, and the reason
+    is raised at its end. The block's own exceptions leave it as they are. When the block ends and the connection is
+    still open, it is closed with 1000; at once if the block ends by an exception. `stream` is closed in every case.
+
+    Raises:
+        ConnectionClosed: the client closed, went away, broke the WebSocket protocol, or sent more than 64 KiB in one
+            message; or its request is no valid upgrade (it has its HTTP answer then).
+        PeerSilent: nothing came for 90 s, pongs included.
+        NetTimeout: the handshake was not over in 10 s.
+    """
+    socket: ConsumerSocket | None = None
+    try:
+        async with link_nursery() as nursery:
+            replay = _ReplayStream(stream, request_head)
+            try:
+                with trio.fail_after(HANDSHAKE_SECONDS):
+                    link = await nursery.start(
+                        partial(
+                            run_server_link,
+                            replay,
+                            headers,
+                            message_bytes_max=CLIENT_MESSAGE_BYTES_MAX,
+                            read_bytes=CLIENT_READ_BYTES,
+                        )
+                    )
+            except trio.TooSlowError as error:
+                raise NetTimeout("no WebSocket handshake in time") from error
+            replay.open()
+            socket = ConsumerSocket(replay, stream, link, nursery.cancel_scope)
+            nursery.start_soon(socket._drain)  # noqa: SLF001 - a socket and its opener are one thing
+            nursery.start_soon(socket._reap)  # noqa: SLF001 - as above
+            nursery.start_soon(ping_when_quiet, replay, lambda: _PING)
+            yield socket
+            await socket.close()
+    finally:
+        await trio.aclose_forcefully(stream)
+    if socket is not None and socket._fault is not None:  # noqa: SLF001 - as above
+        raise socket._fault  # noqa: SLF001 - as above
+
+
+class _ReplayStream(WatchedStream):
+    """The request first, as the library wants to read it itself; what came after it once the upgrade is answered.
+
+    The library drops bytes that it gets between request and answer, and it waits for ever when the connection ends
+    there: so nothing is given then, and the end is an exception.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, request_head: bytes) -> None:
+        super().__init__(stream)
+        end = _HEAD_END.search(request_head)
+        border = len(request_head) if end is None else end.end()
+        self._head, self._rest = request_head[:border], request_head[border:]
+        self._opened = trio.Event()
+
+    def open(self) -> None:
+        """The upgrade is answered: frames may be read."""
+        self._opened.set()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """As in `WatchedStream`, after the replay."""
+        if not self._head:
+            await self._opened.wait()
+        bytes_max = max_bytes or CLIENT_READ_BYTES
+        if self._head:
+            part, self._head = self._head[:bytes_max], self._head[bytes_max:]
+        elif self._rest:
+            part, self._rest = self._rest[:bytes_max], self._rest[bytes_max:]
+        else:
+            return await super().receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        return part
+
+    async def aclose(self) -> None:
+        """As in `WatchedStream`; before the upgrade is answered the library does this only to refuse it."""
+        if not self._opened.is_set():
+            raise ConnectionClosed(reason="not a valid request for a WebSocket")
+        await super().aclose()

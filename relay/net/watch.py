@@ -1,0 +1,117 @@
+"""One connection under a WebSocket, watched: who wrote last, who has been silent, what the kernel took.
+
+Owns the send lock that control frames and pre-framed messages share, the clocks behind pings and the silence deadline,
+and the rule that a send which was cut off makes the stream unusable (design section 8, rule 7). Knows no WebSocket
+framing. Never closes the stream below: that is for whoever opened it, so a library above may close what it likes.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+PING_SECONDS = 30.0  # without a write of ours (design section 5; protocol.md 2.6)
+SILENCE_SECONDS = 90.0  # without anything read while we read: dead (design section 5)
+SEND_BYTES = 65_536  # one step of a send; progress is visible between steps
+
+
+class WatchedStream(trio.abc.Stream):
+    """A stream with one send lock and with the figures that `ping_when_quiet` and `wait_silent` judge by.
+
+    Attributes:
+        accepted_bytes: bytes the kernel took so far; only ever grows.
+        last_write: trio time of the last completed send.
+        waiting_since: trio time of the last byte read, or of when waiting for one began; None while nobody reads,
+            because our silence is not theirs (design section 4). A wait that is longer than one read sets it itself.
+        torn: a send was cut off, so the peer's view of the stream is broken: only `trio.aclose_forcefully` is left.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._lock = trio.Lock()
+        self._closed = False
+        self.accepted_bytes = 0
+        self.last_write = trio.current_time()
+        self.waiting_since: float | None = None
+        self.torn = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send `data` as one piece: nothing of another task comes in between, waiting tasks go in their order.
+
+        Raises:
+            trio.ClosedResourceError: after `aclose`, or once a send was cut off.
+            trio.BrokenResourceError: the peer is gone.
+        """
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
+            if self._closed or self.torn:
+                raise trio.ClosedResourceError("the stream is closed, or a send was cut off")
+            self.torn = True
+            if len(data) <= SEND_BYTES:
+                await self._stream.send_all(data)
+                self.accepted_bytes += len(data)
+            else:
+                await self._send_stepwise(memoryview(data))
+            self.torn = False
+            self.last_write = trio.current_time()
+        finally:
+            self._lock.release()
+
+    async def _send_stepwise(self, data: memoryview) -> None:
+        for at in range(0, len(data), SEND_BYTES):
+            step = data[at : at + SEND_BYTES]
+            await self._stream.send_all(step)
+            self.accepted_bytes += len(step)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As in `trio.abc.SendStream`."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Read while the silence clock runs. Raises ClosedResourceError after `aclose`, else as the stream below."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        others_wait = self.waiting_since is not None
+        self.waiting_since = trio.current_time()
+        try:
+            return await self._stream.receive_some(max_bytes)
+        finally:
+            self.waiting_since = trio.current_time() if others_wait else None
+
+    def shut(self) -> None:
+        """Refuse further use. The stream below stays open: its opener closes it."""
+        self._closed = True
+
+    async def aclose(self) -> None:
+        """As `shut`."""
+        self.shut()
+        await trio.lowlevel.checkpoint()
+
+
+async def ping_when_quiet(stream: WatchedStream, ping: Callable[[], bytes]) -> None:
+    """Send `ping()` whenever nothing was written for `PING_SECONDS`; returns when the stream takes nothing any more.
+
+    A ping that waits behind a slow peer waits here and nowhere else.
+    """
+    while True:
+        due = stream.last_write + PING_SECONDS
+        if trio.current_time() < due:
+            await trio.sleep_until(due)
+            continue
+        try:
+            await stream.send_all(ping())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the reading side says why
+
+
+async def wait_silent(stream: WatchedStream) -> None:
+    """Return once nothing was read for `SILENCE_SECONDS` while somebody was reading."""
+    while True:
+        now = trio.current_time()
+        dead_at = (now if stream.waiting_since is None else stream.waiting_since) + SILENCE_SECONDS
+        if now >= dead_at:
+            return
+        # A wait that begins later than now ends later too, so the earliest possible moment is the one to wake at.
+        await trio.sleep_until(dead_at)

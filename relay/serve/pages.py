@@ -1,0 +1,144 @@
+"""What the relay says about itself to people, load balancers and consumers: health, readiness, window, front page.
+
+Owns the words and the thresholds of `/_ready`. Everything is read from the store at the moment of asking; the disk and
+the clock are arguments, so that a simulation can hold them.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from relay import __version__
+from relay.net.exchange import Request, Response, json_response
+from relay.protocol.syntax import format_datetime, is_datetime
+from relay.serve.routes import READ, Route
+from relay.serve.settings import ServeRoleSettings
+from relay.serve.xrpc import bad_request, optional
+from relay.store.errors import StoreError
+from relay.store.read import LogWindow
+from relay.store.store import Store
+
+FRONT_PAGE = """\
+This is an AT Protocol relay: the events of many PDS hosts, verified, as one stream.
+
+  subscribe      wss://{host}/xrpc/com.atproto.sync.subscribeRepos
+  resume         ...subscribeRepos?cursor=<the last seq you processed>
+  add your PDS   POST /xrpc/com.atproto.sync.requestCrawl {{"hostname": "pds.example.com"}}
+  hosts, repos   /xrpc/com.atproto.sync.listHosts, /xrpc/com.atproto.sync.listRepos
+  what we hold   /window, and /window?at=2026-01-31T00:00:00Z for the seq to start from
+  condition      /_health, /_ready
+
+  events held    {held} (seq {floor} to {tip})
+  newest event   {newest}
+  consumers      {consumers} on this worker
+
+{server} {contact}
+"""
+
+
+class Pages:
+    """Answers about the relay itself. `disk_free` gives bytes, `now_ms` unix milliseconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: ServeRoleSettings,
+        *,
+        now_ms: Callable[[], int],
+        disk_free: Callable[[], int],
+        consumers: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._now_ms = now_ms
+        self._disk_free = disk_free
+        self._consumers = consumers
+
+    def routes(self) -> Iterator[tuple[str, Route]]:
+        """The paths served here."""
+        yield "/", Route(READ, self.front)
+        yield "/_health", Route(READ, self.health)
+        yield "/xrpc/_health", Route(READ, self.health)
+        yield "/_ready", Route(READ, self.ready)
+        yield "/window", Route(READ, self.window)
+
+    async def health(self, _request: Request) -> Response:
+        """Alive and able to read its store (checklist 249)."""
+        try:
+            self._store.window()
+        except StoreError:
+            return json_response(500, {"status": "error", "version": __version__, "message": "cannot read the store"})
+        return json_response(200, {"status": "ok", "version": __version__})
+
+    async def ready(self, _request: Request) -> Response:
+        """Fit to take consumers; every reason against it at once. `warnings` do not count against it."""
+        try:
+            reasons = not_ready(self._store.window(), self._now_ms(), self._disk_free(), self._settings)
+        except StoreError:
+            reasons = ["the store cannot be read"]
+        warnings = [] if self._settings.log.sync else ["log.sync is off: a power cut can lose events that were sent"]
+        status = 503 if reasons else 200
+        return json_response(status, {"ready": not reasons, "reasons": reasons, "warnings": warnings})
+
+    async def window(self, request: Request) -> Response:
+        """The backfill window, and with `?at=` the first seq at or after a moment (subscribe with that minus one)."""
+        at = optional(request.query, "at")
+        window = self._store.window()
+        answer = describe_window(window)
+        if at is not None:
+            if not is_datetime(at):
+                raise bad_request("at must be an RFC 3339 date and time, such as 2026-01-31T00:00:00Z")
+            answer |= {"at": at, "seq": self._store.seq_at(_unix_ms(at))}
+        return json_response(200, answer)
+
+    async def front(self, request: Request) -> Response:
+        """A page for people, plain text."""
+        window = self._store.window()
+        empty = window.tip_seq < window.floor_seq
+        text = FRONT_PAGE.format(
+            host=_printable(request.headers.get("host", "this-host")),
+            held=0 if empty else window.tip_seq - window.floor_seq + 1,
+            floor=window.floor_seq,
+            tip=window.tip_seq,
+            newest="none yet" if empty else format_datetime(window.tip_time_ms),
+            consumers=self._consumers(),
+            server=f"atproto-relay/{__version__}",
+            contact=self._settings.contact,
+        )
+        return Response(200, (("Content-Type", "text/plain; charset=utf-8"),), text.encode())
+
+
+def not_ready(window: LogWindow, now_ms: int, disk_free_bytes: int, settings: ServeRoleSettings) -> list[str]:
+    """Every reason why this relay should not be given work, in words. A log without events has no age."""
+    reasons = []
+    age_seconds = abs(now_ms - window.tip_time_ms) / 1000
+    if window.tip_time_ms and age_seconds > settings.tip_age_seconds_max:
+        reasons.append(
+            f"the newest event is {age_seconds:.0f} s away from our clock (more than "
+            f"{settings.tip_age_seconds_max:.0f} s); retention by time is paused"
+        )
+    if disk_free_bytes < settings.disk_free_bytes_min:
+        reasons.append(f"{disk_free_bytes} bytes are free on the disk, less than {settings.disk_free_bytes_min}")
+    return reasons
+
+
+def describe_window(window: LogWindow) -> dict[str, object]:
+    """The window as `/window` shows it. Times of an empty window are null."""
+    empty = window.tip_seq < window.floor_seq
+    return {
+        "floorSeq": window.floor_seq,
+        "floorTime": None if empty else format_datetime(window.floor_time_ms),
+        "tipSeq": window.tip_seq,
+        "tipTime": format_datetime(window.tip_time_ms) if window.tip_time_ms else None,
+        "raises": [{"beforeSeq": jump.before_seq, "afterSeq": jump.after_seq} for jump in window.raises],
+    }
+
+
+def _unix_ms(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):  # year 0000 is a valid text and no datetime
+        return 0
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text[:260] if character.isprintable())

@@ -1,0 +1,49 @@
+"""What a serve worker is told: the keys `consumers.*`, the proxies it believes, and the settings of the floors below
+it.
+
+Owns names, units and defaults. Ranges, texts and parsing are in `relay.app.keys`.
+"""
+
+from dataclasses import dataclass, field
+
+from relay.crawl.settings import HostSettings
+from relay.store.settings import LogSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """Bounds of the consumers of the whole relay; `limits_share` is one worker's part of them.
+
+    `stall_seconds` without a single byte taken ends a consumer. `read_bytes` is one read of the log by a consumer that
+    is behind, `hot_bytes` the newest part of the log that all consumers of a worker share in memory.
+    """
+
+    max: int = 5_000
+    per_address: int = 20
+    stall_seconds: float = 120.0
+    read_bytes: int = 256 << 10
+    hot_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeRoleSettings:
+    """All that a serve worker needs to know. `trusted_proxies` are networks whose X-Forwarded-For counts.
+
+    `/_ready` answers 503 when the newest event is older than `tip_age_seconds_max` (retention by time pauses then,
+    design section 3) or less than `disk_free_bytes_min` is left.
+    """
+
+    user_agent: str = "atproto-relay"
+    contact: str = ""
+    log: LogSettings = field(default_factory=LogSettings)
+    hosts: HostSettings = field(default_factory=HostSettings)
+    consumers: ConsumerSettings = field(default_factory=ConsumerSettings)
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    drain_seconds: float = 20.0
+    tip_age_seconds_max: float = 3_600.0
+    disk_free_bytes_min: int = 1 << 30
+
+
+def limits_share(limit: int, workers: int) -> int:
+    """One worker's part of a limit of the whole relay: at least 1, and rounded up so that no place is lost."""
+    return max(1, -(-limit // workers))

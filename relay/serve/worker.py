@@ -1,0 +1,167 @@
+"""One serve worker: consumers and the HTTP API on its listeners, its own figures on a Unix socket. Wiring only.
+
+A worker reads the log like any other reader and can be killed at any moment; consumers come back with their cursors. On
+`drain` it stops accepting, gives its consumers what is in memory and closes them with 1001, all under a deadline.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from relay import __version__
+from relay.net.connection import HttpEvent, Limits, Site
+from relay.net.exchange import Headers, Request
+from relay.net.proxies import parse_networks
+from relay.net.server import serve_http
+from relay.observe.logs import get_logger
+from relay.observe.metrics import Metrics
+from relay.serve.audience import Audience
+from relay.serve.control import Control
+from relay.serve.crawlrequest import CrawlRequests, Offload
+from relay.serve.pages import Pages
+from relay.serve.queries import Queries
+from relay.serve.routes import Router
+from relay.serve.settings import ServeRoleSettings, limits_share
+from relay.serve.subscribe import Subscriptions
+from relay.serve.tail import Tail
+from relay.store.errors import StoreError
+from relay.store.store import Store
+
+SWITCH_INTERVAL_SECONDS = 0.0005  # this process writes host rows: a txn must get the interpreter back quickly
+_REQUESTS_MAX = 1024  # connections beside those of consumers
+_LAST_WORDS_SECONDS = 3.0  # of the drain deadline, for the Close and its answer
+_HEADERS: Headers = (("Server", f"atproto-relay/{__version__}"), ("Access-Control-Allow-Origin", "*"))
+_FATAL = (AssertionError, StoreError)
+
+log = get_logger("serve.worker")
+
+
+async def run(
+    *,
+    settings: ServeRoleSettings,
+    data_dir: Path,
+    index: int,
+    count: int,
+    metrics: Metrics,
+    listeners: Sequence[trio.SocketListener],
+    control: trio.SocketListener,
+    drain: trio.Event,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve this worker's share of the consumers until `drain` is set; then let them go and return.
+
+    Raises:
+        StoreError: the log or the state cannot be read.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    store = Store.open(data_dir, settings.log)
+    try:
+        worker = Worker(
+            settings,
+            store,
+            metrics,
+            index=index,
+            count=count,
+            offload=partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(1)),
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            disk_free=lambda: shutil.disk_usage(data_dir).free,
+        )
+        await worker.run(listeners, control, drain, task_status=task_status)
+    finally:
+        store.close()
+
+
+class Worker:
+    """The parts of one serve worker. Clock, disk and threads are arguments, so that a simulation can hold them."""
+
+    def __init__(
+        self,
+        settings: ServeRoleSettings,
+        store: Store,
+        metrics: Metrics,
+        *,
+        index: int,
+        count: int,
+        offload: Offload,
+        now_ms: Callable[[], int],
+        disk_free: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        consumers = settings.consumers
+        self.tail = Tail(store, hot_bytes=consumers.hot_bytes, metrics=metrics.serve, now_ms=now_ms)
+        self.audience = Audience(consumers, index=index, workers=count, tail=self.tail, metrics=metrics.serve)
+        streams = Subscriptions(
+            store,
+            self.tail,
+            self.audience,
+            read_bytes=consumers.read_bytes,
+            headers=_HEADERS,
+            metrics=metrics.serve,
+            now_ms=now_ms,
+        )
+        pages = Pages(store, settings, now_ms=now_ms, disk_free=disk_free, consumers=self.audience.__len__)
+        crawl = CrawlRequests(store, settings.hosts, offload=offload, now_ms=now_ms)
+        routes = (*streams.routes(), *Queries(store).routes(), *crawl.routes(), *pages.routes())
+        self._router = Router(dict(routes), metrics.http)
+        self._control = Control(self.audience, metrics)
+        self._connections_max = limits_share(consumers.max, count) + _REQUESTS_MAX
+        self._warned_forwarded = False
+
+    async def run(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        control: trio.abc.Listener[trio.abc.Stream],
+        drain: trio.Event,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `drain`, then end every consumer within `drain_seconds` of the settings."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_http, [control], Site(self._control.answer, fatal=_FATAL))
+            nursery.start_soon(self.audience.watch)
+            async with trio.open_nursery() as reading:
+                reading.start_soon(self.tail.run)
+                async with trio.open_nursery() as accepting:
+                    serve = partial(serve_http, listeners, self._site(), handler_nursery=nursery)
+                    await accepting.start(serve)
+                    task_status.started()
+                    await drain.wait()
+                    accepting.cancel_scope.cancel()
+                reading.cancel_scope.cancel()
+            await self._let_go()
+            nursery.cancel_scope.cancel()
+
+    async def _let_go(self) -> None:
+        """What was appended up to now still goes out; then everybody goes."""
+        await self.tail.refresh()
+        deadline = max(0.0, self._settings.drain_seconds - _LAST_WORDS_SECONDS)
+        with trio.move_on_after(deadline) as flushing:
+            await self.audience.close()
+        if flushing.cancelled_caught:
+            log.warning("consumers did not take what was left in time", consumers=len(self.audience))
+            self.audience.cut_all()
+
+    def _site(self) -> Site:
+        return Site(
+            self._router.answer,
+            limits=Limits(connections_max=self._connections_max),
+            headers=_HEADERS,
+            trusted_proxies=parse_networks(self._settings.trusted_proxies),
+            on_event=self._on_event,
+            on_failure=self._on_failure,
+            fatal=_FATAL,
+        )
+
+    def _on_event(self, slug: HttpEvent) -> None:
+        if slug == "forwarded_untrusted" and not self._warned_forwarded:
+            self._warned_forwarded = True
+            log.warning("X-Forwarded-For from an address that is not in listen.trusted_proxies; it does not count")
+
+    def _on_failure(self, request: Request, error: Exception) -> None:
+        log.error("a request failed", path=request.path[:200], error=repr(error), exc_info=error)

@@ -1,0 +1,123 @@
+"""XRPC conventions as plain functions: parameters in, refusals out, page cursors both ways.
+
+Owns what protocol.md section 20 says about parameters, errors and pagination. Owns no endpoint and no storage.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable
+
+import msgspec
+
+from relay.net.exchange import Headers, Response, error_response
+from relay.protocol.syntax import is_did, is_tid
+
+PAGE_LIMIT_MAX = 1000
+HOSTNAME_CHARS_MAX = 261  # a DNS name of 253, a colon, a port, and no more than that is ever looked up
+_PAGE_CURSOR_CHARS_MAX = 4096
+
+Query = Iterable[tuple[str, str]]
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
+    """A request that gets an error answer: `status` and the JSON body `{"error", "message"}`."""
+
+    def __init__(self, status: int, error: str, message: str, headers: Headers = ()) -> None:
+        super().__init__(f"{status} {error}: {message}")
+        self.status = status
+        self.error = error
+        self.message = message
+        self.headers = headers
+
+    def response(self) -> Response:
+        """The refusal as it goes over the wire."""
+        return error_response(self.status, self.error, self.message, self.headers)
+
+
+def bad_request(message: str) -> Refusal:
+    """400 InvalidRequest, the generic name for a request that breaks its lexicon."""
+    return Refusal(400, "InvalidRequest", message)
+
+
+def values(query: Query, name: str) -> list[str]:
+    """All values of a parameter, in order."""
+    return [value for key, value in query if key == name]
+
+
+def optional(query: Query, name: str) -> str | None:
+    """The value of a parameter that may be given once. Raises `Refusal` when it is given more often."""
+    found = values(query, name)
+    if len(found) > 1:
+        raise bad_request(f"{name} is given more than once")
+    return found[0] if found else None
+
+
+def required(query: Query, name: str) -> str:
+    """The value of a parameter that must be given once. Raises `Refusal`."""
+    found = optional(query, name)
+    if not found:
+        raise bad_request(f"{name} is missing")
+    return found
+
+
+def did_param(query: Query) -> str:
+    """The `did` of a request, valid by its lexicon format (checklist 225, 251). Raises `Refusal`."""
+    did = required(query, "did")
+    if not is_did(did):
+        raise bad_request("did is not a valid DID")
+    return did
+
+
+def tid_param(query: Query, name: str) -> str | None:
+    """An optional TID such as `since`. Raises `Refusal`."""
+    tid = optional(query, name)
+    if tid is not None and not is_tid(tid):
+        raise bad_request(f"{name} is not a valid TID")
+    return tid
+
+
+def limit_param(query: Query, default: int) -> int:
+    """`limit` within 1 to 1000, the range of every listing served here (checklist 250). Raises `Refusal`."""
+    text = optional(query, "limit")
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_LIMIT_MAX):
+        raise bad_request(f"limit must be a whole number from 1 to {PAGE_LIMIT_MAX}")
+    return int(text)
+
+
+def page_cursor(key: str) -> str:
+    """The opaque cursor of a page that ends at `key`."""
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def page_param(query: Query) -> str | None:
+    """The key that the page before ended at, None for the first page. Raises `Refusal` on what we never gave out."""
+    text = optional(query, "cursor")
+    if text is None:
+        return None
+    try:
+        padded = text[:_PAGE_CURSOR_CHARS_MAX] + "=" * (-len(text) % 4)
+        key = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (ValueError, binascii.Error):
+        key = ""
+    if not key or page_cursor(key) != text:
+        raise bad_request("cursor is not one that this relay gave out")
+    return key
+
+
+class HostnameBody(msgspec.Struct, frozen=True):
+    """The input of requestCrawl and notifyOfUpdate; other keys are ignored."""
+
+    hostname: str
+
+
+def hostname_body(body: bytes) -> str:
+    """The hostname in the JSON input of requestCrawl, as it was sent. Raises `Refusal`."""
+    try:
+        hostname = msgspec.json.decode(body, type=HostnameBody).hostname
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # msgspec lets the last two through
+        raise bad_request('the body must be JSON of the form {"hostname": "pds.example.com"}') from None
+    if not 0 < len(hostname) <= HOSTNAME_CHARS_MAX:
+        raise bad_request(f"hostname must have 1 to {HOSTNAME_CHARS_MAX} characters")
+    return hostname

@@ -1,0 +1,182 @@
+"""The store as one object: open it once per process, append, look, read, and change hosts and policy.
+
+Synchronous and without a clock. Any thread may look and read; writing takes the one lock of the state env, in one
+thread from begin to end, so one thread per process should do all of it. No await inside a view. After a `StoreError`
+while writing the object refuses further use; the process is expected to end and a new one heals what was cut off.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from relay.store import creation
+from relay.store.append import append
+from relay.store.batch import Appended, Batch
+from relay.store.env import TRANSLATED, open_env
+from relay.store.errors import LayoutMismatch
+from relay.store.hosts import HostRow, add_host, update_host
+from relay.store.inspect import Audit, JudgeFrame, Progress, audit, no_progress
+from relay.store.layout import (
+    LOG_FOLDER,
+    POLICY,
+    STATE_DBS,
+    STATE_FOLDER,
+    bump_generation,
+)
+from relay.store.read import Reader
+from relay.store.retention import StoreStats, log_bytes, retain
+from relay.store.segments import Segments
+from relay.store.settings import LogSettings
+from relay.store.state import OnStep, State, no_step
+from relay.store.view import View
+from relay.store.window import LogWindow, Tip, Window, tip_of
+
+
+class Store:
+    """The log and the state of one relay, as one process sees them. Made by `Store.open`."""
+
+    def __init__(self, state: State, segments: Segments, settings: LogSettings) -> None:
+        self.settings = settings
+        self._state = state
+        self._segments = segments
+        self._log = LogWindow(state, segments)
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        settings: LogSettings,
+        *,
+        create: bool = False,
+        now_ms: int | None = None,
+        readonly: bool = False,
+        on_step: OnStep = no_step,
+    ) -> "Store":
+        """Open the store under `data_dir`. Raises `LayoutMismatch`, with nothing touched, and other `StoreError`s.
+
+        `create` is the start of a relay, when no other process works on the folder: it makes an empty store where there
+        is none, raises the seqs of a restored copy, and applies a numeric `initial_seq` as a floor. It needs `now_ms`
+        (unix ms) for the first two. Without it the store has to be there. `readonly` changes nothing, not even to heal.
+        `on_step` is told the name of each point that a write passes (see `relay.store.state`).
+        """
+        if not creation.is_ours(data_dir):
+            if not create:
+                raise LayoutMismatch(f"{data_dir} holds no relay")
+            creation.create(data_dir, settings, now_ms)
+        env = open_env(
+            data_dir / STATE_FOLDER,
+            STATE_DBS,
+            map_bytes=settings.state_map_bytes,
+            sync=settings.sync,
+            readahead=False,
+            readonly=readonly,
+        )
+        state = State(env, readonly=readonly, on_step=on_step)
+        segments = Segments(data_dir / LOG_FOLDER, settings, readonly=readonly)
+        try:
+            if create:
+                segments.sweep(unfinished=True)
+                with state.writing() as txn:
+                    creation.start(state, segments, settings, txn, now_ms)
+            elif not readonly:
+                with state.writing() as txn:
+                    creation.recover(state, segments, txn)
+            return cls(state, segments, settings)
+        except BaseException:
+            segments.close()
+            state.close()
+            raise
+
+    def close(self) -> None:
+        """Give the envs back. No txn may be open in any thread."""
+        self._segments.close()
+        self._state.close()
+
+    def append(self, batch: Batch) -> Appended:
+        """Append a batch under the lock (see `relay.store.append`). Raises `StoreError`."""
+        return append(self._state, self._segments, self.settings, batch)
+
+    def view(self) -> View:
+        """A snapshot of the state, as a context manager. Raises `StoreError`."""
+        return View(self._state)
+
+    def add_host(self, hostname: str, *, insecure: bool, now_ms: int, **fields: Any) -> HostRow:
+        """The host of that name ('host[:port]'), added with `fields` of `HostRow` if it was not known."""
+        with self._state.writing() as txn:
+            fields = {"since_ms": now_ms, **fields, "insecure": insecure, "first_seen_ms": now_ms}
+            return add_host(self._state.env, txn, hostname, fields)
+
+    def update_host(self, host_id: int, **fields: Any) -> HostRow:
+        """Change fields of a host. Raises `KeyError` for an unknown one, `TypeError` for a field that cannot change.
+
+        Bumps the generation unless only bookkeeping changed; a ban and its end are no bookkeeping.
+        """
+        with self._state.writing() as txn:
+            return update_host(self._state.env, txn, host_id, fields)
+
+    def update_hosts(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
+        """`update_host` for several hosts in one txn; hosts that are gone are passed over."""
+        with self._state.writing() as txn:
+            for host_id, fields in changes.items():
+                with suppress(KeyError):
+                    update_host(self._state.env, txn, host_id, dict(fields))
+
+    def set_policy(self, name: str, value: bytes | None) -> None:
+        """Set or (None) remove an operator's setting, and bump the generation."""
+        env = self._state.env
+        with self._state.writing() as txn:
+            if value is None:
+                txn.delete(name.encode(), db=env.db[POLICY])
+            else:
+                txn.put(name.encode(), value, db=env.db[POLICY])
+            bump_generation(env, txn)
+
+    def tip(self) -> Tip:
+        """Where the log stands, in a fresh snapshot."""
+        return tip_of(self._log.refresh())
+
+    def poll(self) -> Tip | None:
+        """As `tip`, or None when nothing at all was committed since the last poll of this object."""
+        return self._log.poll()
+
+    def reader(self) -> Reader:
+        """A new position in the log."""
+        return Reader(self._log)
+
+    def window(self) -> Window:
+        """The backfill window with the raises that concern it."""
+        return self._log.window()
+
+    def seq_at(self, time_ms: int) -> int:
+        """The first seq stored at or after a batch time; `tip + 1` when there is none yet."""
+        return self._log.seq_at(time_ms)
+
+    def retain(self, *, by_time: bool = True) -> int:
+        """Remove what is out of the window; `by_time=False` while clock and tip are too far apart. Returns segments."""
+        return retain(self._state, self._segments, self.settings, by_time=by_time)
+
+    def audit(self, *, judge_frame: JudgeFrame | None = None, progress: Progress = no_progress) -> Audit:
+        """Look at everything and report what is wrong (see `relay.store.inspect`)."""
+        return audit(self._state, self._segments, judge_frame=judge_frame, progress=progress)
+
+    def check_readers(self) -> int:
+        """Free the reader slots of processes that died. Returns how many there were."""
+        with TRANSLATED:
+            return self._state.env.reader_check()
+
+    def stats(self) -> StoreStats:
+        """Sizes for metrics."""
+        self._state.check()
+        env, row = self._state.env, self._log.refresh()
+        with TRANSLATED:
+            size, count = log_bytes(self._segments, row)
+            return StoreStats(
+                log_bytes=size,
+                segments=count,
+                state_bytes=env.used_bytes(),
+                state_map_bytes=env.map_bytes(),
+                state_free_pages=env.free_pages(),
+                readers=env.readers(),
+                last_txn=env.last_txn(),
+            )

@@ -1,0 +1,98 @@
+"""A consistent look at the state: one short read txn and what can be asked in it.
+
+    with store.view() as view:
+        account = view.account(did)
+
+No await inside, and nothing long: a read txn of the state keeps every page that is replaced while it lasts.
+"""
+
+from types import TracebackType
+from typing import Self
+
+from relay.store.accounts import AccountPage, read_account, read_accounts, read_throttled
+from relay.store.batch import DropNote
+from relay.store.env import TRANSLATED, Env, Txn
+from relay.store.hosts import HostRow, read_host, read_host_named, read_hosts
+from relay.store.identities import read_identity
+from relay.store.layout import POLICY, read_generation, read_log_row
+from relay.store.notes import read_notes
+from relay.store.state import State
+from relay.verify.chain import AccountState
+from relay.verify.identity import Identity
+
+
+class View:
+    """One snapshot. Made by `Store.view()`; of no use after its block."""
+
+    __slots__ = ("_env", "_state", "_txn")
+    _txn: "Txn[bytes]"
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._env: Env = state.env
+
+    def __enter__(self) -> Self:
+        self._state.check()
+        with TRANSLATED:
+            self._txn = self._env.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._txn.abort()
+        TRANSLATED.__exit__(kind, error, trace)
+
+    def account(self, did: str) -> AccountState | None:
+        """The row of a DID, None when there is none."""
+        return read_account(self._env, self._txn, did)
+
+    def accounts(self, after_did: str, limit: int, host_id: int | None = None) -> AccountPage:
+        """Accounts in order of DID, from behind `after_did`; only those of one host when `host_id` is given.
+
+        Bounded in rows looked at, so a page may be short or empty although `next_after` says that there is more.
+        """
+        return read_accounts(self._env, self._txn, after_did, limit, host_id)
+
+    def throttled(self, host_id: int, limit: int) -> list[str]:
+        """DIDs of a host that are locally throttled, in the order in which they came to be."""
+        return read_throttled(self._env, self._txn, host_id, limit)
+
+    def identity(self, did: str) -> Identity | None:
+        """What a DID last resolved to, None when it never did."""
+        return read_identity(self._env, self._txn, did)
+
+    def host(self, host_id: int) -> HostRow | None:
+        """The row of a host by its id."""
+        return read_host(self._env, self._txn, host_id)
+
+    def host_named(self, hostname: str) -> HostRow | None:
+        """The row of a host by its 'host[:port]'."""
+        return read_host_named(self._env, self._txn, hostname)
+
+    def hosts(self, after_id: int, limit: int) -> list[HostRow]:
+        """Hosts with a greater id, in order of id."""
+        return read_hosts(self._env, self._txn, after_id, limit)
+
+    def notes(self, subject: str | int) -> list[DropNote]:
+        """The last drops of a DID or a host id, newest first."""
+        return read_notes(self._env, self._txn, subject)
+
+    def policy(self, prefix: str = "") -> dict[str, bytes]:
+        """Operators' settings whose name starts with `prefix`."""
+        cursor = self._txn.cursor(db=self._env.db[POLICY])
+        start = prefix.encode()
+        found = cursor.set_range(start) if start else cursor.first()
+        values: dict[str, bytes] = {}
+        while found and cursor.key().startswith(start):
+            values[cursor.key().decode()] = cursor.value()
+            found = cursor.next()
+        return values
+
+    def generation(self) -> int:
+        """Rises with every change that workers may hold in memory: hosts, bans, policy."""
+        return read_generation(self._env, self._txn)
+
+    def applied_seq(self) -> int:
+        """The tip as far as the state has caught up."""
+        return read_log_row(self._env, self._txn).applied_seq

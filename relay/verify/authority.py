@@ -1,0 +1,39 @@
+"""Who may speak for an account: the host that its DID document names, and while it is silent, the one we stored.
+
+Every `judge_*` of this floor asks here first, because the answer is cheap and decides about most hostile traffic
+(protocol.md section 18, checklist 161 to 167).
+"""
+
+from relay.verify.chain import AccountState, HostView
+from relay.verify.identity import Identity
+from relay.verify.verdict import Drop, Reason, Refresh
+
+
+def check_host(identity: Identity, host: HostView, *, refreshed: bool) -> Drop | Refresh | None:
+    """Whether `host` may send content and status for the DID. None means yes.
+
+    A document that names another host, or none, or that is gone, is read afresh once before the event is dropped: after
+    a migration the first event may come from the new host before anything told us (checklist 163).
+    """
+    if identity.tombstone:
+        drop = Drop(Reason.IDENTITY_TOMBSTONED)
+    elif identity.host is None:
+        drop = Drop(Reason.IDENTITY_INCOMPLETE, "the DID document names no usable PDS")
+    elif identity.host != host.hostname:
+        drop = Drop(Reason.HOST_MISMATCH, f"the DID document names {identity.host}")
+    elif identity.stale and not refreshed:
+        drop = Drop(Reason.IDENTITY_UNRESOLVED)
+    else:
+        return None
+    return drop if refreshed else Refresh(drop)
+
+
+def check_status(account: AccountState) -> Drop | None:
+    """A Drop when no content may pass for this account now (protocol.md section 17)."""
+    if account.local_status == "throttled":
+        return Drop(Reason.ACCOUNT_THROTTLED)
+    if account.local_status:
+        return Drop(Reason.ACCOUNT_TAKENDOWN)
+    if not account.upstream_active:
+        return Drop(Reason.ACCOUNT_INACTIVE, f"status {account.upstream_status or 'inactive'} at its host")
+    return None

@@ -1,0 +1,46 @@
+"""What a DID resolves to, as verification needs it, and the verdict on an `#identity`."""
+
+from typing import NamedTuple
+
+from relay.protocol.events import IdentityEvent
+from relay.protocol.multikey import PublicKey
+from relay.verify.chain import AccountState, HostView, advanced, is_replayed
+from relay.verify.verdict import Accept, Drop, Reason, Refresh, Verdict
+
+
+class Identity(NamedTuple):
+    """A resolved DID. `host` is the normalised host[:port] of its PDS, None when the document names no usable one.
+
+    `key` is None when the document has no usable signing key. `tombstone` marks a DID that its method says is gone.
+    `fetched_ms` is when the document was read; `stale` asks for a refresh before the next use.
+    """
+
+    did: str
+    key: PublicKey | None
+    host: str | None
+    fetched_ms: int
+    stale: bool = False
+    tombstone: bool = False
+
+
+def judge_identity(
+    event: IdentityEvent,
+    identity: Identity,
+    account: AccountState,
+    host: HostView,
+    *,
+    refreshed: bool,
+) -> Verdict:
+    """Whether this `#identity` passes (design section 4, "#identity").
+
+    It always makes the cached document stale; the caller does that before anything else (checklist 184). From the
+    account's host it then passes at once. From elsewhere it passes only when a fresh document names that host, because
+    any host can send one for any DID.
+    """
+    if is_replayed(event.seq, account, host):
+        return Drop(Reason.REPLAYED)
+    stored_host = account.version > 0 and account.host_id == host.host_id
+    if identity.host == host.hostname or (identity.tombstone and stored_host):
+        return Accept(advanced(account, host, event.seq))
+    drop = Drop(Reason.HOST_MISMATCH, f"the DID document names {identity.host or 'no usable PDS'}")
+    return drop if refreshed else Refresh(drop)

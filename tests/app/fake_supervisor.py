@@ -1,0 +1,28 @@
+"""A supervisor of one fake serve worker, to be killed by tests. Prints the worker's process id once it is up."""
+
+import sys
+from pathlib import Path
+
+import trio
+
+from relay.app.lock import take_lock
+from relay.app.settings import LoggingSettings
+from relay.app.supervisor import Supervisor, Surroundings, WorkerSpec
+from relay.observe.metrics import Metrics
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+
+
+async def main(data_dir: Path) -> None:
+    lock_fd = await take_lock(data_dir, 0)
+    around = Surroundings(data_dir, lock_fd, 20, LoggingSettings(level="error"), command=FAKE)
+    supervisor = Supervisor([WorkerSpec("serve", 0, 1, b"{}")], around, Metrics())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run, trio.Event())
+        while not supervisor.workers[0].up:
+            await trio.sleep(0.01)
+        print(supervisor.workers[0].pid, flush=True)
+
+
+if __name__ == "__main__":
+    trio.run(main, Path(sys.argv[1]))

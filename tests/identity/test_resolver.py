@@ -1,0 +1,258 @@
+"""What a worker remembers of DIDs, and how often it asks."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import trio
+import trio.testing
+
+from relay.identity.fetch import DidFault, DidGone, DirectoryFault, LookupFault
+from relay.identity.resolver import NEGATIVE_ENTRIES_PER_HOST_MAX, REFRESHES_PER_DID_BURST, Resolver
+from relay.identity.settings import IdentitySettings
+from relay.protocol.diddoc import DidDocument
+from relay.verify.identity import Identity
+
+DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+HOUR_MS = 3_600_000
+
+
+class Directory:
+    """A directory in memory: documents or faults by DID, and a record of who was looked up."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, DidDocument | LookupFault] = {}
+        self.asked: list[str] = []
+        self.gate: trio.Event | None = None
+
+    def publish(self, did: str, host: str) -> None:
+        self.answers[did] = DidDocument(did, None, f"https://{host}", None)
+
+    async def fetch(self, did: str) -> DidDocument:
+        self.asked.append(did)
+        if self.gate is not None:
+            await self.gate.wait()
+        answer = self.answers.get(did, DidGone("not registered"))
+        if isinstance(answer, LookupFault):
+            raise answer
+        return answer
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ms = 1_000_000 * HOUR_MS
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+async def started(
+    nursery: trio.Nursery,
+    directory: Directory,
+    clock: Clock,
+    load: Callable[[str], Identity | None] = lambda _: None,
+    settings: IdentitySettings | None = None,
+) -> Resolver:
+    resolver = Resolver(settings or IdentitySettings(), directory.fetch, load, clock)
+    await nursery.start(resolver.run)
+    return resolver
+
+
+async def test_a_resolved_did_is_known_and_saved_once(nursery: trio.Nursery) -> None:
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock)
+
+    assert resolver.known(DID) is None
+    identity = await resolver.resolve(DID)
+
+    assert (identity.host, identity.fetched_ms) == ("pds.example.com", clock.ms)
+    assert resolver.known(DID) == identity
+    assert resolver.take_saves() == (identity,)
+    assert resolver.take_saves() == ()
+
+
+async def test_a_stored_identity_is_used_without_a_lookup(nursery: trio.Nursery) -> None:
+    """A restart resolves nothing again."""
+    directory, clock = Directory(), Clock()
+    stored = Identity(DID, None, "pds.example.com", clock.ms - HOUR_MS)
+    resolver = await started(nursery, directory, clock, {DID: stored}.get)
+
+    assert resolver.known(DID) == stored
+    await trio.testing.wait_all_tasks_blocked()
+    assert directory.asked == []
+
+
+async def test_many_waiters_share_one_lookup(nursery: trio.Nursery) -> None:
+    """Checklist 158: 1,000 events of one new DID cost one request."""
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    directory.gate = trio.Event()
+    resolver = await started(nursery, directory, clock)
+    answers: list[Identity] = []
+
+    async def wait() -> None:
+        answers.append(await resolver.resolve(DID))
+
+    async with trio.open_nursery() as waiters:
+        for _ in range(1_000):
+            waiters.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        directory.gate.set()
+
+    assert len(answers) == 1_000
+    assert directory.asked == [DID]
+
+
+async def test_a_cancelled_waiter_leaves_the_others_their_answer(nursery: trio.Nursery) -> None:
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    directory.gate = trio.Event()
+    resolver = await started(nursery, directory, clock)
+    scope = trio.CancelScope()
+
+    async def give_up() -> None:
+        with scope:
+            await resolver.resolve(DID)
+
+    nursery.start_soon(give_up)
+    await trio.testing.wait_all_tasks_blocked()
+    scope.cancel()
+    directory.gate.set()
+
+    assert (await resolver.resolve(DID)).host == "pds.example.com"
+    assert directory.asked == [DID]
+
+
+async def test_a_document_past_its_age_stays_valid_while_its_refresh_fails(nursery: trio.Nursery) -> None:
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock)
+    first = await resolver.resolve(DID)
+    directory.answers[DID] = DirectoryFault("timeout")
+    clock.ms += 30 * HOUR_MS
+
+    assert resolver.known(DID) == first
+    await trio.testing.wait_all_tasks_blocked()
+    assert directory.asked == [DID, DID]
+    assert resolver.known(DID) == first
+
+    directory.publish(DID, "new.example.com")
+    resolver.known(DID)
+    await trio.testing.wait_all_tasks_blocked()
+    fresh = resolver.known(DID)
+    assert fresh is not None
+    assert fresh.host == "new.example.com"
+
+
+@pytest.mark.parametrize(("hours", "asks"), [(19, 1), (29, 2)])
+async def test_ages_are_spread_but_bounded(nursery: trio.Nursery, hours: int, asks: int) -> None:
+    """24 hours ± 20 %: never before 19.2, always by 28.8."""
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock)
+    await resolver.resolve(DID)
+    clock.ms += hours * HOUR_MS
+    resolver.known(DID)
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert len(directory.asked) == asks
+
+
+async def test_stale_is_kept_and_saved_until_read_again(nursery: trio.Nursery) -> None:
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock)
+    identity = await resolver.resolve(DID)
+    resolver.take_saves()
+
+    resolver.mark_stale(DID)
+    assert resolver.known(DID) == identity._replace(stale=True)
+    assert resolver.take_saves() == (identity._replace(stale=True),)
+
+    assert not (await resolver.resolve(DID)).stale
+
+
+async def test_gone_is_a_tombstone_for_a_known_did_and_a_fault_for_an_unknown_one(nursery: trio.Nursery) -> None:
+    """Checklist 144, 181."""
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock)
+    await resolver.resolve(DID)
+    del directory.answers[DID]
+
+    tombstone = await resolver.resolve(DID)
+    assert tombstone.tombstone
+    assert tombstone.host is None
+    with pytest.raises(DidGone):
+        await resolver.resolve("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb")
+
+
+async def test_down_is_when_half_of_the_last_lookups_failed_at_the_directory(nursery: trio.Nursery) -> None:
+    directory, clock = Directory(), Clock()
+    resolver = await started(nursery, directory, clock)
+    directory.answers = {
+        "did:plc:slow": DirectoryFault("timeout"),
+        "did:plc:bad": DidFault("no document"),
+    }
+
+    async def look_up(did: str) -> None:
+        with pytest.raises(LookupFault):
+            await resolver.resolve(did)
+
+    assert not resolver.down
+    for _ in range(10):
+        await look_up("did:plc:bad")
+    assert not resolver.down
+    for _ in range(9):
+        await look_up("did:plc:slow")
+    assert not resolver.down
+    await look_up("did:plc:slow")
+    assert resolver.down
+    for _ in range(11):
+        await look_up("did:plc:bad")
+    assert not resolver.down
+
+
+async def test_forced_refreshes_are_bounded_per_did_and_per_host(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Checklist 138, 164."""
+    settings = replace(IdentitySettings(), refresh_per_minute=8)
+    resolver = await started(nursery, Directory(), Clock(), settings=settings)
+
+    granted = [resolver.may_refresh(DID, "a.example.com") for _ in range(10)]
+    assert granted.count(True) == REFRESHES_PER_DID_BURST
+    spent = [resolver.may_refresh(f"did:plc:{n}", "b.example.com") for n in range(10)]
+    assert spent.count(True) == 8
+
+    autojump_clock.jump(61)
+    assert resolver.may_refresh(DID, "a.example.com")
+    assert not resolver.may_refresh(DID, "a.example.com")
+
+
+async def test_a_did_given_up_is_forgotten_after_its_time_and_within_its_bound(nursery: trio.Nursery) -> None:
+    clock = Clock()
+    resolver = await started(nursery, Directory(), clock)
+    resolver.give_up(DID, "a.example.com")
+    assert resolver.given_up(DID)
+    clock.ms += 120_001
+    assert not resolver.given_up(DID)
+
+    for number in range(NEGATIVE_ENTRIES_PER_HOST_MAX + 1):
+        resolver.give_up(f"did:plc:{number}", "b.example.com")
+    assert not resolver.given_up("did:plc:0")
+    assert resolver.given_up("did:plc:1")
+    assert resolver.given_up(f"did:plc:{NEGATIVE_ENTRIES_PER_HOST_MAX}")
+
+
+async def test_memory_of_identities_is_bounded(nursery: trio.Nursery) -> None:
+    directory, clock = Directory(), Clock()
+    settings = replace(IdentitySettings(), cache_entries=2)
+    resolver = await started(nursery, directory, clock, settings=settings)
+    for name in "abc":
+        directory.publish(f"did:plc:{name}", "pds.example.com")
+        await resolver.resolve(f"did:plc:{name}")
+
+    assert resolver.known("did:plc:a") is None
+    assert resolver.known("did:plc:c") is not None

@@ -1,0 +1,130 @@
+"""Host rows: adding and changing, what bumps the generation, and how a cursor moves."""
+
+import pytest
+
+from relay.store.hosts import HostRow
+from relay.store.store import Store
+from tests.store.batches import NOW_MS, batch, item, mark
+
+
+def host(store: Store, host_id: int = 1) -> HostRow:
+    with store.view() as view:
+        found = view.host(host_id)
+    assert found is not None
+    return found
+
+
+def generation(store: Store) -> int:
+    with store.view() as view:
+        return view.generation()
+
+
+def test_adding_a_host_twice_gives_the_row_that_is_there(store: Store) -> None:
+    first = store.add_host("c.example:443", insecure=True, now_ms=NOW_MS, start="live", tier="trusted")
+    before = generation(store)
+    assert store.add_host("c.example:443", insecure=False, now_ms=NOW_MS + 1) == first
+    assert generation(store) == before
+    with store.view() as view:
+        assert view.host_named("c.example:443") == first
+        assert view.host_named("d.example:443") is None
+        assert view.host_named("x" * 600) is None
+
+
+def test_hosts_are_listed_in_pages_in_order_of_id(store: Store) -> None:
+    with store.view() as view:
+        assert [row.host_id for row in view.hosts(0, 10)] == [1, 2]
+        assert [row.host_id for row in view.hosts(1, 10)] == [2]
+        assert [row.host_id for row in view.hosts(0, 1)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "bumps"),
+    [
+        ({"status": "offline", "since_ms": 5, "last_error": "refused"}, 0),
+        ({"proven": True}, 0),
+        ({"status": "banned"}, 1),
+        ({"account_limit": 5}, 1),
+        ({"mode": "lenient"}, 1),
+        ({"epoch": 1, "cursor": 0}, 1),
+        ({"status": "active"}, 0),  # as it was
+    ],
+)
+def test_only_what_workers_hold_bumps_the_generation(store: Store, change: dict[str, object], bumps: int) -> None:
+    before = generation(store)
+    changed = store.update_host(1, **change)
+    assert generation(store) == before + bumps
+    assert host(store) == changed
+    assert all(getattr(changed, name) == value for name, value in change.items())
+
+
+def test_the_end_of_a_ban_bumps_the_generation(store: Store) -> None:
+    store.update_host(1, status="banned")
+    before = generation(store)
+    store.update_host(1, status="active")
+    assert generation(store) == before + 1
+
+
+def test_wrong_changes_are_refused_and_leave_the_store_usable(store: Store) -> None:
+    with pytest.raises(KeyError):
+        store.update_host(77, mode="strict")
+    for wrong in ({"hostname": "x"}, {"host_id": 3}, {"nonsense": 1}, {"cursor": "text"}):
+        with pytest.raises(TypeError):
+            store.update_host(1, **wrong)
+    assert host(store).cursor is None
+    store.append(batch(item(1, 0, 1)))
+
+
+def test_marks_move_the_cursor_and_add_up(store: Store) -> None:
+    store.append(batch(marks=(mark(5, accepted=3, dropped={"replayed": 1}, last_error="x"),)))
+    store.append(batch(marks=(mark(9, accepted=2, dropped={"replayed": 1, "schema": 4}),)))
+    row = host(store)
+    assert (row.cursor, row.accepted, row.dropped) == (9, 5, {"replayed": 2, "schema": 4})
+    assert (row.last_error, row.first_event_ms, row.last_event_ms) == ("x", NOW_MS, NOW_MS)
+
+
+def test_a_cursor_never_goes_backwards_within_an_epoch(store: Store) -> None:
+    store.append(batch(marks=(mark(9),)))
+    store.append(batch(marks=(mark(4),)))
+    assert host(store).cursor == 9
+
+
+def test_a_mark_of_an_earlier_epoch_counts_but_does_not_move(store: Store) -> None:
+    store.append(batch(marks=(mark(900),)))
+    store.update_host(1, epoch=1, cursor=0)
+    store.append(batch(marks=(mark(950, epoch=0, accepted=1),)))
+    assert (host(store).epoch, host(store).cursor, host(store).accepted) == (1, 0, 1)
+    store.append(batch(marks=(mark(3, epoch=1),)))
+    assert host(store).cursor == 3
+
+
+def test_a_mark_of_a_later_epoch_brings_it_with_it(store: Store) -> None:
+    store.append(batch(marks=(mark(900),)))
+    store.append(batch(marks=(mark(2, epoch=1),)))
+    assert (host(store).epoch, host(store).cursor) == (1, 2)
+
+
+def test_a_cursor_of_64_bits_fits(store: Store) -> None:
+    store.append(batch(marks=(mark(2**64 - 1),)))
+    assert host(store).cursor == 2**64 - 1
+
+
+def test_nothing_settled_leaves_no_cursor(store: Store) -> None:
+    store.append(batch(marks=(mark(-1),)))
+    assert host(store).cursor is None
+
+
+def test_a_mark_for_an_unknown_host_is_a_bug_of_ours(store: Store) -> None:
+    with pytest.raises(AssertionError):
+        store.append(batch(item(1, 0, 1, host_id=1), marks=(mark(1, host_id=99),)))
+
+
+def test_policy_is_kept_by_name_and_bumps_the_generation(store: Store) -> None:
+    before = generation(store)
+    store.set_policy("domain/b.example", b"ban")
+    store.set_policy("domain/a.example", b"ban")
+    store.set_policy("new_per_day", b"7")
+    store.set_policy("domain/b.example", None)
+    with store.view() as view:
+        assert view.policy("domain/") == {"domain/a.example": b"ban"}
+        assert set(view.policy()) == {"domain/a.example", "new_per_day"}
+    assert generation(store) == before + 4

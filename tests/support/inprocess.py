@@ -1,0 +1,119 @@
+"""One ingest worker in the test's own process, over a real store, against the simulated network on loopback."""
+
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from relay.app.listening import bind_control
+from relay.crawl.settings import HostSettings
+from relay.identity.settings import IdentitySettings
+from relay.ingest.settings import IngestRoleSettings, IngestSettings
+from relay.ingest.worker import Worker, in_one_thread
+from relay.observe.metrics import Metrics
+from relay.protocol.frame import MessageFrame, iter_messages, parse_frame
+from relay.store.settings import LogSettings
+from relay.store.store import Store
+from relay.world.network import Emission
+from relay.world.stage import Stage
+
+LOG = LogSettings(sync=False, state_map_bytes=1 << 28, batch_ms=2)
+
+
+class Ingest:
+    """A worker and what came out of it."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self.store = store
+        self.metrics = metrics
+        self._reader = store.reader()
+        self._read_to = store.window().floor_seq - 1
+        self.frames: list[MessageFrame] = []
+
+    def logged(self) -> list[MessageFrame]:
+        """All frames of the log so far, in order."""
+        while (found := self._reader.read(self._read_to, 1 << 20)) is not None:
+            self._read_to = found.last_seq
+            for message in iter_messages(bytes(found.data)):
+                frame = parse_frame(message)
+                assert isinstance(frame, MessageFrame)
+                self.frames.append(frame)
+        return self.frames
+
+    def dropped(self) -> Counter[str]:
+        """Drops by reason, from the metrics."""
+        return self._by_label("relay_ingest_events_dropped_total{reason=")
+
+    def received(self) -> int:
+        """Frames received, from the metrics."""
+        return self._by_label("relay_ingest_frames_received_total{event=").total()
+
+    def _by_label(self, prefix: str) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for line in self.metrics.render().decode().splitlines():
+            if line.startswith(prefix):
+                name, value = line.removeprefix(prefix).rsplit(" ", 1)
+                counts[name.split('"')[1]] = int(float(value))
+        return counts
+
+
+@asynccontextmanager
+async def ingesting(
+    data_dir: Path,
+    *,
+    hosts: tuple[str, ...],
+    plc_url: str,
+    log: LogSettings = LOG,
+    ingest: IngestSettings = IngestSettings(),  # noqa: B008 -- immutable
+    identity: IdentitySettings | None = None,
+) -> AsyncIterator[Ingest]:
+    """Run a worker that follows `hosts` (host:port, plain HTTP) until the block ends, then drain it."""
+    now = 1_760_000_000_000
+    store = Store.open(data_dir, log, create=True, now_ms=now)
+    for hostname in hosts:
+        store.add_host(hostname, insecure=True, now_ms=now)
+    settings = IngestRoleSettings(
+        log=log,
+        ingest=ingest,
+        identity=identity or IdentitySettings(plc_url=plc_url, hold_seconds=0.5),
+        hosts=HostSettings(allow_private=True, allow_insecure=True),
+    )
+    metrics = Metrics()
+    worker = Worker(settings, store, metrics, in_one_thread())
+    control = bind_control(data_dir / "control.sock")
+    drain = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(worker.run, 0, 1, control, drain)
+            yield Ingest(store, metrics)
+            drain.set()
+    finally:
+        store.close()
+
+
+def hostnames(stage: Stage) -> tuple[str, ...]:
+    """host:port of the stage's hosts."""
+    return tuple(host.url.removeprefix("http://") for host in stage.hosts)
+
+
+def keys_by_did(emissions: list[Emission]) -> dict[str, list[tuple[str, str]]]:
+    """What has to come out, in order per account: message type and rev (or status)."""
+    expected: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for emission in emissions:
+        if emission.passes:
+            message = emission.message
+            word = message.rev or str(message.payload.get("status", ""))
+            expected[message.did].append((message.type, word))
+    return expected
+
+
+def keys_of_frames(frames: list[MessageFrame]) -> dict[str, list[tuple[str, str]]]:
+    """The same of frames that came out."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for frame in frames:
+        did = frame.payload.get("repo") or frame.payload["did"]
+        word = frame.payload.get("rev") or str(frame.payload.get("status", ""))
+        found[did].append((frame.type, word))
+    return found

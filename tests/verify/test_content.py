@@ -1,0 +1,336 @@
+"""The verdict on `#commit` and `#sync` up to the signature (protocol.md section 14, steps 6 to 11).
+
+Events come from the independent world; what is altered here is altered in its messages, before they are framed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from relay.protocol.events import CommitEvent, SyncEvent
+from relay.protocol.limits import RECORD_BYTES_MAX, REV_SKEW_MS
+from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
+from relay.verify.commit import judge_commit
+from relay.verify.identity import Identity
+from relay.verify.sync import judge_sync
+from relay.verify.verdict import Accept, Drop, Reason, Refresh, Verdict
+from relay.world.car import car_slice
+from relay.world.dagcbor import Link, Value, cid_of, encode
+from relay.world.keys import Curve
+from relay.world.messages import Message
+from relay.world.repo import Write
+from relay.world.times import tid
+from tests.support.scene import ELSEWHERE, HOME, NOW_MS, Scene
+
+
+def judge(
+    scene: Scene,
+    message: Message,
+    account: AccountState = NO_ACCOUNT,
+    identity: Identity | None = None,
+    *,
+    host: HostView = HOME,
+    now_ms: int = NOW_MS,
+    refreshed: bool = True,
+    seq: int | None = None,
+) -> Verdict:
+    event = scene.event(message, seq)
+    known = identity or scene.identity()
+    if isinstance(event, CommitEvent):
+        return judge_commit(event, known, account, host, now_ms, refreshed=refreshed)
+    assert isinstance(event, SyncEvent)
+    return judge_sync(event, known, account, host, now_ms, refreshed=refreshed)
+
+
+def altered(message: Message, **fields: Value) -> Message:
+    return message._replace(payload={**message.payload, **fields})
+
+
+def resigned(scene: Scene, message: Message, change: Callable[[dict[str, Value]], None]) -> Message:
+    """The message with another commit object, altered and signed again with the account's key."""
+    assert scene.account.repo.last_commit is not None
+    fields: dict[str, Value] = {
+        "did": scene.did,
+        "version": 3,
+        "data": scene.account.repo.tree.cid,
+        "rev": message.rev,
+        "prev": None,
+    }
+    change(fields)
+    forced = fields.pop("sig", None)
+    sig = scene.account.key.sign(__import__("hashlib").sha256(encode(fields)).digest()) if forced is None else forced
+    block = encode({**fields, "sig": sig})
+    cid = cid_of(block)
+    node = (scene.account.repo.tree.cid, scene.account.repo.tree.block)
+    return altered(message, commit=cid, blocks=car_slice(cid, [node, (cid, block)]))
+
+
+def reason(verdict: Verdict) -> Reason:
+    assert isinstance(verdict, Drop), verdict
+    return verdict.reason
+
+
+@pytest.mark.parametrize("curve", ["k256", "p256"])
+def test_a_signed_commit_passes_and_leaves_its_state(curve: Curve) -> None:
+    """Checklist 128, 133."""
+    scene = Scene(curve=curve)
+    message = scene.write()
+    verdict = judge(scene, message, seq=77)
+
+    assert isinstance(verdict, Accept)
+    commit = scene.account.repo.last_commit
+    assert commit is not None
+    assert verdict.state == NO_ACCOUNT._replace(
+        host_id=HOME.host_id,
+        rev=commit.rev,
+        data=bytes(scene.account.repo.tree.cid)[4:],
+        commit=bytes(commit.cid)[4:],
+        upstream_seq=77,
+    )
+
+
+def test_a_sync_passes_and_leaves_its_state() -> None:
+    """Checklist 218, 219."""
+    scene = Scene()
+    scene.write()
+    verdict = judge(scene, scene.account.repo.resign(scene.account.key, NOW_MS), scene.known(rev="2222222222222"))
+
+    assert isinstance(verdict, Accept)
+    assert verdict.state.rev == scene.account.repo.rev
+
+
+def test_what_was_settled_before_is_replayed_only_for_its_own_host_and_epoch() -> None:
+    scene = Scene()
+    message = scene.write()
+    settled = scene.known(upstream_seq=10)
+
+    assert reason(judge(scene, message, settled, seq=10)) is Reason.REPLAYED
+    assert isinstance(judge(scene, message, settled, seq=11), Accept)
+    assert isinstance(judge(scene, message, settled._replace(epoch=1), seq=10), Accept)
+    assert isinstance(judge(scene, message, settled._replace(host_id=9), seq=10), Accept)
+
+
+def test_another_host_is_refused_after_one_refresh() -> None:
+    """Checklist 161, 163."""
+    scene = Scene()
+    message = scene.write()
+
+    first = judge(scene, message, host=ELSEWHERE, refreshed=False)
+    assert first == Refresh(judge(scene, message, host=ELSEWHERE, refreshed=True))  # type: ignore[arg-type]  # a Drop
+    assert reason(judge(scene, message, host=ELSEWHERE)) is Reason.HOST_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"host": None}, Reason.IDENTITY_INCOMPLETE),
+        ({"key": None}, Reason.IDENTITY_INCOMPLETE),
+        ({"tombstone": True, "host": None, "key": None}, Reason.IDENTITY_TOMBSTONED),
+    ],
+)
+def test_an_identity_that_does_not_function_lets_no_content_pass(changes: Mapping[str, Any], expected: Reason) -> None:
+    """Checklist 139, 145, 156."""
+    scene = Scene()
+    message = scene.write()
+
+    assert reason(judge(scene, message, identity=scene.identity(**changes))) is expected
+    assert isinstance(judge(scene, message, identity=scene.identity(**changes), refreshed=False), Refresh)
+
+
+def test_a_stale_document_is_read_again_before_it_is_used() -> None:
+    """Checklist 184."""
+    scene = Scene()
+    message = scene.write()
+
+    assert isinstance(judge(scene, message, identity=scene.identity(stale=True), refreshed=False), Refresh)
+    assert isinstance(judge(scene, message, identity=scene.identity(stale=True), refreshed=True), Accept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"upstream_active": False, "upstream_status": "deactivated"}, Reason.ACCOUNT_INACTIVE),
+        ({"upstream_active": False}, Reason.ACCOUNT_INACTIVE),
+        ({"local_status": "takendown"}, Reason.ACCOUNT_TAKENDOWN),
+        ({"local_status": "suspended"}, Reason.ACCOUNT_TAKENDOWN),
+        ({"local_status": "throttled"}, Reason.ACCOUNT_THROTTLED),
+    ],
+)
+def test_inactive_accounts_let_no_content_pass(changes: Mapping[str, Any], expected: Reason) -> None:
+    """Checklist 170."""
+    scene = Scene()
+    assert reason(judge(scene, scene.write(), scene.known(**changes))) is expected
+
+
+@pytest.mark.parametrize("status", ["desynchronized", "throttled", "frozen"])
+def test_a_status_beside_active_does_not_stop_content(status: str) -> None:
+    """Checklist 177."""
+    scene = Scene()
+    assert isinstance(judge(scene, scene.write(), scene.known(upstream_status=status)), Accept)
+
+
+@pytest.mark.parametrize("kind", ["commit", "sync"])
+def test_revs_only_rise(kind: str) -> None:
+    """Checklist 190, 191."""
+    scene = Scene()
+    message = scene.write()
+    if kind == "sync":
+        message = scene.account.repo.sync()
+    rev = message.rev
+
+    assert reason(judge(scene, message, scene.known(rev=rev))) is Reason.REV_NOT_NEWER
+    assert reason(judge(scene, message, scene.known(rev="j" + rev[1:]))) is Reason.REV_NOT_NEWER
+    assert isinstance(judge(scene, message, scene.known(rev=tid(NOW_MS * 1000 - 1, 0))), Accept)
+
+
+def test_revs_may_be_a_little_ahead_of_the_clock() -> None:
+    """Checklist 192: 5 minutes pass, a millisecond more does not."""
+    scene = Scene()
+    message = scene.write(now_ms=NOW_MS + REV_SKEW_MS)
+
+    assert isinstance(judge(scene, message, now_ms=NOW_MS), Accept)
+    assert reason(judge(scene, message, now_ms=NOW_MS - 1)) is Reason.REV_IN_FUTURE
+
+
+def test_a_rev_with_its_highest_bit_set_is_in_the_future() -> None:
+    """Checklist 194: no overflow."""
+    scene = Scene()
+    message = resigned(scene, scene.write()._replace(rev="jzzzzzzzzzzzz"), lambda fields: None)
+    assert reason(judge(scene, altered(message, rev="jzzzzzzzzzzzz"))) is Reason.REV_IN_FUTURE
+
+
+def test_blocks_that_do_not_hash_to_their_cid() -> None:
+    """Checklist 101."""
+    scene = Scene()
+    message = scene.write()
+    blocks = bytearray(message.payload["blocks"])  # type: ignore[arg-type]  # bytes
+    blocks[-70] ^= 1
+    assert reason(judge(scene, altered(message, blocks=bytes(blocks)))) is Reason.BLOCK_HASH_MISMATCH
+
+
+def test_blocks_that_are_no_slice() -> None:
+    scene = Scene()
+    message = scene.write()
+    assert reason(judge(scene, altered(message, blocks=b"\x00"))) is Reason.CAR_INVALID
+    blocks = message.payload["blocks"]
+    assert isinstance(blocks, bytes)
+    assert reason(judge(scene, altered(message, blocks=blocks[:-1]))) is Reason.CAR_INVALID
+
+
+@pytest.mark.parametrize(("size", "passes"), [(RECORD_BYTES_MAX, True), (RECORD_BYTES_MAX + 1, False)])
+def test_records_are_bounded(size: int, passes: bool) -> None:
+    """Checklist 66."""
+    scene = Scene()
+    shell = len(encode({"x": b"\x00" * 900_000})) - 900_000
+    record = encode({"x": b"\x00" * (size - shell)})
+    assert len(record) == size
+    message = scene.account.repo.commit([Write("com.example.blob/one", record)], scene.account.key, NOW_MS)
+    verdict = judge(scene, message)
+
+    assert isinstance(verdict, Accept) if passes else reason(verdict) is Reason.RECORD_TOO_BIG
+
+
+def test_commit_field_must_be_the_root() -> None:
+    """Checklist 127."""
+    scene = Scene()
+    message = altered(scene.write(), commit=Link(scene.account.repo.tree.cid))
+    assert reason(judge(scene, message)) is Reason.COMMIT_CID_MISMATCH
+
+
+def test_commit_block_must_be_there() -> None:
+    """Checklist 96."""
+    scene = Scene()
+    message = scene.write()
+    commit = scene.account.repo.last_commit
+    assert commit is not None
+    node = (scene.account.repo.tree.cid, scene.account.repo.tree.block)
+    assert reason(judge(scene, altered(message, blocks=car_slice(commit.cid, [node])))) is Reason.COMMIT_MISSING
+
+
+def test_any_order_duplicates_and_strays_are_tolerated() -> None:
+    """Checklist 98 to 100."""
+    scene = Scene()
+    message = scene.write()
+    commit = scene.account.repo.last_commit
+    assert commit is not None
+    stray = encode({"stray": True})
+    blocks = [(commit.cid, commit.block), (cid_of(stray), stray), (commit.cid, commit.block)]
+    verdict = judge(scene, scene.account.repo.sync())
+    assert isinstance(verdict, Accept)
+    sync = altered(scene.account.repo.sync(), blocks=car_slice(commit.cid, blocks))
+    assert isinstance(judge(scene, sync), Accept)
+    assert isinstance(judge(scene, message), Accept)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"version": 2}, Reason.COMMIT_INVALID),
+        ({"did": "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"}, Reason.COMMIT_DID_MISMATCH),
+        ({"rev": "3jzfcijpj2z2a"}, Reason.COMMIT_REV_MISMATCH),
+        ({"rev": 7}, Reason.COMMIT_INVALID),
+        ({"data": "no link"}, Reason.COMMIT_INVALID),
+        ({"sig": b"\x01" * 63}, Reason.SIGNATURE_FORMAT),
+        ({"sig": b"\x00" * 64}, Reason.SIGNATURE_FORMAT),
+        ({"sig": b"\x00" * 31 + b"\x01" + b"\x7f" + b"\xff" * 31}, Reason.SIGNATURE_FORMAT),
+        ({"sig": b"\x01" * 64}, Reason.SIGNATURE_INVALID),
+    ],
+)
+def test_commit_objects_that_do_not_fit(change: Mapping[str, Value], expected: Reason) -> None:
+    """Checklist 122, 123, 125, 126, 129 to 132."""
+    scene = Scene()
+    message = resigned(scene, scene.write(), lambda fields: fields.update(change))
+    assert reason(judge(scene, message)) is expected
+
+
+@pytest.mark.parametrize("key", ["did", "version", "data", "rev", "prev"])
+def test_no_key_of_a_commit_object_may_be_missing(key: str) -> None:
+    """Checklist 122, 124."""
+    scene = Scene()
+    message = resigned(scene, scene.write(), lambda fields: fields.pop(key))  # type: ignore[arg-type,return-value]  # for its effect
+    assert reason(judge(scene, message)) is Reason.COMMIT_INVALID
+
+
+@pytest.mark.parametrize("change", [{"prev": None}, {"note": "kept"}, {"zzzzzzzzz": 1}])
+def test_what_a_commit_object_may_hold(change: Mapping[str, Value]) -> None:
+    """Checklist 124, 134: a previous commit, and unknown keys inside the signed input."""
+    scene = Scene()
+    message = resigned(scene, scene.write(), lambda fields: fields.update(change))
+    assert isinstance(judge(scene, message), Accept)
+
+
+def test_a_commit_object_may_name_its_predecessor() -> None:
+    scene = Scene()
+    message = scene.write()
+    tree = scene.account.repo.tree.cid
+    assert isinstance(judge(scene, resigned(scene, message, lambda fields: fields.update(prev=tree))), Accept)
+
+
+@pytest.mark.parametrize("curve", ["k256", "p256"])
+def test_another_key_of_the_curve_asks_for_a_refresh_and_is_then_refused(curve: Curve) -> None:
+    """Checklist 136, 137."""
+    scene, other = Scene(curve=curve), Scene(seed=2, curve=curve)
+    message = scene.write()
+    wrong = scene.identity(key=other.identity().key)
+
+    assert judge(scene, message, identity=wrong, refreshed=False) == Refresh(Drop(Reason.SIGNATURE_INVALID))
+    assert reason(judge(scene, message, identity=wrong)) is Reason.SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize("curve", ["k256", "p256"])
+def test_high_s_is_refused_on_both_curves(curve: Curve) -> None:
+    """Checklist 130, 131: libraries accept it, the protocol does not."""
+    orders = {
+        "k256": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141,
+        "p256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    }
+    scene = Scene(curve=curve)
+    message = scene.write()
+
+    def flip(fields: dict[str, Value]) -> None:
+        sig = scene.account.key.sign(__import__("hashlib").sha256(encode(fields)).digest())
+        high = orders[curve] - int.from_bytes(sig[32:])
+        fields["sig"] = sig[:32] + high.to_bytes(32)
+
+    assert reason(judge(scene, resigned(scene, message, flip))) is Reason.SIGNATURE_FORMAT

@@ -1,0 +1,109 @@
+"""The verdict on `#account` and `#identity`, and what consumers are told."""
+
+import pytest
+
+from relay.protocol.events import AccountEvent, IdentityEvent
+from relay.verify.account import judge_account
+from relay.verify.chain import NO_ACCOUNT, AccountState, effective_status
+from relay.verify.identity import judge_identity
+from relay.verify.reasons import explain
+from relay.verify.verdict import Accept, Drop, Reason, Refresh
+from tests.support.scene import ELSEWHERE, HOME, Scene
+
+SCENE = Scene()
+
+
+def status(active: bool, text: str | None = None, seq: int = 5) -> AccountEvent:
+    return AccountEvent(seq, SCENE.did, active, text)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (status(True), (True, "")),
+        (status(False), (False, "")),
+        (status(False, "deactivated"), (False, "deactivated")),
+        (status(True, "desynchronized"), (True, "desynchronized")),
+        (status(False, "frozen"), (False, "frozen")),
+    ],
+)
+def test_status_of_the_own_host_is_kept_as_it_was_said(event: AccountEvent, expected: tuple[bool, str]) -> None:
+    """Checklist 75, 76, 176."""
+    verdict = judge_account(event, SCENE.identity(), NO_ACCOUNT, HOME, refreshed=True)
+
+    assert isinstance(verdict, Accept)
+    assert (verdict.state.upstream_active, verdict.state.upstream_status) == expected
+    assert verdict.state.upstream_seq == 5
+    assert verdict.state.host_id == HOME.host_id
+
+
+def test_status_of_another_host_is_ignored_after_one_refresh() -> None:
+    """Checklist 162: the old host deactivates after a migration."""
+    drop = judge_account(status(False), SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=True)
+    assert isinstance(drop, Drop)
+    assert drop.reason is Reason.HOST_MISMATCH
+    first = judge_account(status(False), SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=False)
+    assert first == Refresh(drop)
+
+
+def test_the_stored_host_may_speak_for_a_did_that_is_gone() -> None:
+    """Checklist 181: authority falls back to the stored host."""
+    gone = SCENE.identity(tombstone=True, host=None, key=None)
+    deleted = status(False, "deleted")
+
+    assert isinstance(judge_account(deleted, gone, SCENE.known(), HOME, refreshed=True), Accept)
+    for account, host in ((SCENE.known(), ELSEWHERE), (NO_ACCOUNT, HOME)):
+        drop = judge_account(deleted, gone, account, host, refreshed=True)
+        assert isinstance(drop, Drop)
+        assert drop.reason is Reason.IDENTITY_TOMBSTONED
+
+
+def test_replayed_status_and_identity_are_no_faults() -> None:
+    account = SCENE.known(upstream_seq=5)
+    replayed = Drop(Reason.REPLAYED)
+
+    assert judge_account(status(True), SCENE.identity(), account, HOME, refreshed=True) == replayed
+    event = IdentityEvent(5, SCENE.did, None)
+    assert judge_identity(event, SCENE.identity(), account, HOME, refreshed=True) == replayed
+
+
+def test_identity_passes_from_the_own_host_at_once_and_from_elsewhere_after_a_fresh_look() -> None:
+    """Design section 4, "#identity"."""
+    event = IdentityEvent(6, SCENE.did, None)
+    own = judge_identity(event, SCENE.identity(stale=True), SCENE.known(), HOME, refreshed=False)
+    assert isinstance(own, Accept)
+    assert own.state.upstream_seq == 6
+
+    foreign = judge_identity(event, SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=False)
+    assert isinstance(foreign, Refresh)
+    moved = SCENE.identity(host=ELSEWHERE.hostname)
+    assert isinstance(judge_identity(event, moved, SCENE.known(), ELSEWHERE, refreshed=True), Accept)
+    still = judge_identity(event, SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=True)
+    assert isinstance(still, Drop)
+    assert still.reason is Reason.HOST_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (AccountState(), (True, None)),
+        (AccountState(upstream_status="throttled"), (True, "throttled")),
+        (AccountState(upstream_active=False), (False, None)),
+        (AccountState(upstream_active=False, upstream_status="suspended"), (False, "suspended")),
+        (AccountState(local_status="takendown"), (False, "takendown")),
+        (AccountState(local_status="takendown", upstream_active=False, upstream_status="deleted"), (False, "takendown")),
+        (AccountState(local_status="throttled"), (False, "throttled")),
+    ],
+)
+def test_effective_status(state: AccountState, told: tuple[bool, str | None]) -> None:
+    """Checklist 173; the table of protocol.md section 17."""
+    assert effective_status(state) == told
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_is_explained_in_a_sentence_with_its_source(reason: Reason) -> None:
+    """Invariant 11."""
+    words = explain(reason)
+    assert words[0].isupper()
+    assert words.endswith(")")
+    assert "(" in words
