@@ -1,0 +1,1 @@
+"""Floor 6: the program. Files, environment, arguments, signals and processes; nobody imports it."""

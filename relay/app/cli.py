@@ -7,16 +7,20 @@ code (0 done, 1 found a problem, 2 usage or configuration, 130 Ctrl-C). What a c
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 import trio
 
 from relay import __version__
-from relay.app import check, config
+from relay.app import check, config, demo, tail
 from relay.app.config import ConfigError
+from relay.app.demo import DemoFailed
+from relay.app.demoscreen import Screen
 from relay.app.run import run_relay
 from relay.observe import logs
+from relay.protocol.limits import UPSTREAM_SEQ_MAX
 from relay.store.errors import StoreError
 
 DONE, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -59,8 +63,73 @@ def _check(arguments: Arguments) -> int:
     return PROBLEM if found else DONE
 
 
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=_not_negative, default=30.0, metavar="N", help="how long; 0: until Ctrl-C")
+    parser.add_argument("--hosts", type=_positive, default=3, metavar="N", help="simulated hosts (3)")
+    parser.add_argument("--accounts", type=_positive, default=30, metavar="N", help="their accounts together (30)")
+    parser.add_argument("--rate", type=_positive, default=200, metavar="N", help="events a second (200)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave configuration, log and data there")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the simulated network (1)")
+
+
+def _demo(arguments: Arguments) -> int:
+    options = demo.DemoOptions(
+        seconds=arguments.seconds,
+        hosts=arguments.hosts,
+        accounts=arguments.accounts,
+        rate=arguments.rate,
+        keep=arguments.keep,
+        seed=arguments.seed,
+    )
+    return DONE if trio.run(demo.demo, options, Screen()) else PROBLEM
+
+
+def _add_tail(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="of a relay or PDS, for instance ws://127.0.0.1:2470")
+    parser.add_argument("--cursor", type=_cursor, metavar="N", help="start after this seq; 0: the whole window")
+    parser.add_argument("--count", type=_positive, metavar="N", help="stop after so many events")
+    parser.add_argument("--seconds", type=_not_negative, metavar="N", help="stop after so long")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--contiguous", action="store_true", help="a gap in seq is a problem (PDSes have gaps)")
+
+
+def _tail(arguments: Arguments) -> int:
+    options = tail.TailOptions(
+        url=arguments.url,
+        cursor=arguments.cursor,
+        events=arguments.count,
+        seconds=arguments.seconds,
+        as_json=arguments.json,
+        contiguous=arguments.contiguous,
+    )
+    return DONE if trio.run(tail.tail, options, print) else PROBLEM
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def _cursor(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= UPSTREAM_SEQ_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not a cursor")
+    return value
+
+
 COMMANDS: tuple[Command, ...] = (
     Command("run", "run the relay in the foreground until SIGTERM or Ctrl-C", _add_config, _run),
+    Command("demo", "run a whole relay against a small network that it simulates on loopback", _add_demo, _demo),
+    Command("tail", "print and check the stream of a relay or PDS, one line an event", _add_tail, _tail),
     Command("check", "print the effective configuration and check this machine", _add_config, _check),
 )
 
@@ -98,5 +167,15 @@ def exit_code(arguments: Arguments) -> int:
     except StoreError as error:
         print(f"relay: data_dir: {type(error).__name__}: {error}", file=sys.stderr)
         return PROBLEM
+    except DemoFailed as error:
+        print(f"relay: {error}", file=sys.stderr)
+        return PROBLEM
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # whoever read our output has gone; so has what is buffered
+        return DONE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            return INTERRUPTED
+        raise

@@ -23,6 +23,9 @@ from relay.app.lock import take_lock
 from relay.app.reporting import Reporting
 from relay.app.settings import RelaySettings, housekeeping_role, ingest_role, serve_role
 from relay.app.supervisor import Supervisor, Surroundings, WorkerSpec
+from relay.crawl.settings import HostSettings
+from relay.net.errors import HostRefused
+from relay.net.guard import Origin, check_hostname
 from relay.net.server import Site, serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import Metrics
@@ -63,12 +66,34 @@ async def run_relay(settings: RelaySettings) -> None:
 
 
 def prepare_store(settings: RelaySettings) -> None:
-    """Create the store where there is none, heal it where a crash left it half-done. Raises StoreError.
+    """Create the store where there is none, heal it where a crash left it half-done, add seeds that are new.
 
-    Only under the lock and before workers run: creating and raising seqs is not for a store in use.
+    Only under the lock and before workers run: creating and raising seqs is not for a store in use. Raises StoreError,
+    and ConfigError for a seed that may not be contacted.
     """
+    seeds = [_seed(text, settings.hosts) for text in settings.hosts.seeds]
     now_ms = time.time_ns() // 1_000_000
-    Store.open(settings.data_dir, settings.log, create=True, now_ms=now_ms).close()
+    store = Store.open(settings.data_dir, settings.log, create=True, now_ms=now_ms)
+    try:
+        with store.view() as view:
+            is_install = not view.hosts(0, 1)
+        for origin in seeds:
+            store.add_host(
+                origin.name,
+                insecure=not origin.tls,
+                now_ms=now_ms,
+                start=settings.hosts.start,
+                known_at_install=is_install,
+            )
+    finally:
+        store.close()
+
+
+def _seed(text: str, hosts: HostSettings) -> Origin:
+    try:
+        return check_hostname(text, allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
+    except HostRefused as refused:
+        raise ConfigError(f"hosts.seeds: {refused}") from None
 
 
 @contextmanager

@@ -158,7 +158,11 @@ class Connection:
             raise _Refusal("evicted")
         if scope.cancelled_caught and not idle:
             raise _refuse("head_timeout", 408, "the request head did not arrive in time")
-        return event if isinstance(event, h11.Request) else None
+        if not isinstance(event, h11.Request):
+            return None
+        if event.http_version not in {b"1.1", b"1.0"}:
+            raise _refuse("bad_request", 505, "only HTTP/1.1 is spoken here")
+        return event
 
     async def _read_body(self, head: h11.Request) -> bytes:
         limits = self._site.limits
@@ -289,4 +293,4 @@ class Connection:
 
 
 def _refuse(slug: HttpEvent, status: int, message: str) -> _Refusal:
-    return _Refusal(slug, error_response(status, "InvalidRequest", message))
+    return _Refusal(slug, error_response(status, "InvalidRequest", message[:200]))

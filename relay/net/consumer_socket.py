@@ -75,15 +75,14 @@ class ConsumerSocket:
         if self._is_closing:
             return
         self._is_closing = True
-        if not self._stream.torn:
-            with trio.move_on_after(CLOSE_SECONDS):
-                try:
-                    if frame is not None:
-                        await self._link.send_message(frame)
-                    if not await self._link.close(code, reason):
-                        await self._discard_input()
-                except ConnectionClosed:
-                    pass  # gone already
+        with trio.move_on_after(CLOSE_SECONDS):
+            try:
+                if frame is not None:
+                    await self._link.send_message(frame)
+                if not await self._link.close(code, reason):
+                    await self._discard_input()
+            except ConnectionClosed:
+                pass  # gone already, or a send was cut off and the stream takes nothing any more
         await trio.aclose_forcefully(self._raw)
 
     async def _discard_input(self) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 import h11
 
 from relay.net.exchange import Headers, Request, Response
-from relay.net.proxies import Networks, client_address, is_trusted
+from relay.net.proxies import Networks, client_address
 
 BODILESS = frozenset({204, 304})  # statuses whose response has no body (RFC 9110)
 _QUERY_FIELDS_MAX = 100
@@ -24,8 +24,7 @@ def request_of(head: h11.Request, body: bytes, peer: str, trusted: Networks) -> 
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     path, query = _split_target(head.target.decode("ascii"))
-    forwarded_for = headers.get("x-forwarded-for", "") if is_trusted(peer, trusted) else ""
-    client = client_address(peer, forwarded_for, trusted)
+    client = client_address(peer, headers.get("x-forwarded-for", ""), trusted)
     return Request(head.method.decode("ascii"), path, query, headers, body, client)
 
 

@@ -4,10 +4,10 @@ Owns timeouts, body bounds, connection re-use and the translation of everything 
 to contact (`relay.net.dial`) and follows no redirect: a 3xx is a response like any other.
 
 What asks 3.0.0 would do by itself and must not, each switched off here: close every connection (it sends
-`Connection: close` unless told otherwise), connect by name, ask for gzip, follow redirects. Reading the response is ours
-too (`_Processor`), on the h11 connection that asks made: its own reading cannot take an informational response or a
-body that ends with the connection, raises ValueError for a cookie without "=", and looks up the charset of a stranger's
-Content-Type, of which Python keeps every unknown name for good (up to 16 kB a response).
+`Connection: close` unless told otherwise), connect by name, ask for gzip, follow redirects. Reading the response is
+ours too (`_Processor`), on the h11 connection that asks made: its own reading cannot take an informational response or
+a body that ends with the connection, raises ValueError for a cookie without "=", and looks up the charset of a
+stranger's Content-Type, of which Python keeps every unknown name for good (up to 16 kB a response).
 """
 
 from collections.abc import Mapping
@@ -152,7 +152,7 @@ class _Processor(RequestProcessor):  # type: ignore[misc]  # asks has no types
         self._ask = ask
 
     async def _request_io(self, h11_request: Any, h11_body: Any, h11_connection: Any) -> HttpResponse:
-        """asks' hook for everything after the connection is there."""
+        """The hook of asks for everything after the connection is there."""
         await self._send(h11_request, h11_body, h11_connection)
         head = await self._recv_event(h11_connection)
         while isinstance(head, h11.InformationalResponse):

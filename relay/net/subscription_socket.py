@@ -80,7 +80,10 @@ class Subscription:
             self._stream.waiting_since = None
 
     async def close(self, code: int = _NORMAL, reason: str = "") -> None:
-        """Send a Close and wait up to 2 s for the answer; what still arrives is discarded. Later calls do nothing."""
+        """Send a Close and wait up to 2 s for the answer; what still arrives is discarded. Later calls do nothing.
+
+        Not while another task is in `receive`.
+        """
         if self._is_closed:
             return
         self._is_closed = True

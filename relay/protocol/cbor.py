@@ -29,7 +29,6 @@ _LINK_TAG = 42
 _LINK_PREFIXES = (DAG_CBOR_PREFIX, RAW_PREFIX)
 _TAGGED_PREFIXES = (b"\0" + DAG_CBOR_PREFIX, b"\0" + RAW_PREFIX)
 _CID_STARTS = (b"\x01", b"\x12")  # the first byte of any CID: version 1, or the bare SHA-256 multihash of version 0
-_MAP_HEADS = tuple(bytes((0xA0 | count,)) for count in range(24))
 _SMALL_BYTES = 65_536  # input this small is decoded without counting its items first; a decoded item takes <= 64 bytes
 
 
@@ -75,28 +74,28 @@ def encode(value: Any) -> bytes:
 
 
 def encode_around(fields: dict[str, Any], key: str) -> tuple[bytes, bytes]:
-    """Canonical bytes of `fields` plus one more `key`, cut at that key's value: what comes before it, and after it.
+    """Canonical bytes of `fields`, cut open where the value of `key` is: what comes before it, and after it.
 
-    Raises as `encode` does.
+    `key` need not be in `fields`, and what it holds there does not matter. Raises as `encode` does.
     """
+    fields = {**fields, key: 0}
     write = _writer_of(fields)
     # Keys sort by their length in bytes first, so a key with more characters than `key` has bytes comes behind it.
     name = key.encode()
     rank = (len(name), name)
     shorter = [other for other in fields if len(other) <= rank[0]]
-    before = {other: fields[other] for other in shorter if (len(coded := other.encode()), coded) < rank}
-    after = fields.copy()
-    for other in before:
-        del after[other]
-    # A map is its head and its pairs, so the pairs of two maps on either side of a pair make up the pairs of one.
-    start = _map_head(len(fields) + 1) + write(before)[len(_map_head(len(before))) :] + write(key)
-    return start, write(after)[len(_map_head(len(after))) :]
+    before = {other: fields[other] for other in shorter if (len(coded := other.encode()), coded) <= rank}
+    # A map is its head and its pairs, so the pairs up to this one are as long as those of a map that has no more.
+    cut = _head_bytes(len(fields)) + len(write(before)) - _head_bytes(len(before))
+    whole = write(fields)
+    return whole[: cut - 1], whole[cut:]
 
 
 def item_end(data: bytes, start: int = 0) -> int:
     """Where the item at `start` ends, by its structure alone. Raises `CborError` if cut short or of too many items.
 
-    Never trusts a declared count beyond the bytes that are left, never recurses, and stops at `CBOR_ITEMS_MAX`.
+    Declared lengths and counts cost nothing here: it never recurses, and stops at the end of `data` or at
+    `CBOR_ITEMS_MAX` items, whichever comes first.
     """
     size = len(data)
     at = start
@@ -109,7 +108,7 @@ def item_end(data: bytes, start: int = 0) -> int:
         major, count = data[at] >> 5, data[at] & 31
         at += 1
         if count > 27:
-            raise CborError("indefinite length")
+            raise CborError("an indefinite or reserved length")
         if count > 23:
             width = 1 << (count - 24)
             count = int.from_bytes(data[at : at + width], "big")
@@ -118,7 +117,7 @@ def item_end(data: bytes, start: int = 0) -> int:
             at += count
         # An array has `count` items to follow, a map two for each pair, a tag one.
         left += (-1, -1, -1, -1, count - 1, 2 * count - 1, 0, -1)[major]
-        if at > size or left > size - at:
+        if at > size:
             raise CborError("cut short")
     return at
 
@@ -174,12 +173,9 @@ def _write_slowly(value: Any) -> bytes:
     return cbor2.dumps(value, canonical=True, encoders={Link: _write_link})
 
 
-def _map_head(count: int) -> bytes:
-    """What a map of `count` pairs starts with."""
-    if count < 24:
-        return _MAP_HEADS[count]
-    head = encode(count)  # the same bytes but for the major type, 5 in place of 0
-    return bytes((head[0] | 0xA0,)) + head[1:]
+def _head_bytes(count: int) -> int:
+    """How many bytes the head of a map of `count` pairs takes."""
+    return 1 if count < 24 else len(encode(count))
 
 
 def _settle(value: Any, suspect: Callable[[bytes], bytes], wide: str = "") -> Any:
@@ -212,7 +208,7 @@ def _settle_items(items: Any, depth: int, suspect: Callable[[bytes], bytes], wid
 
 def _link_or_bytes(data: bytes) -> bytes:
     """What `data` was in canonical input: there it was a link exactly if the encoder makes a link of it."""
-    if data[:4] in _LINK_PREFIXES and len(data) == CID_BYTES:
+    if len(data) == CID_BYTES and data.startswith(_LINK_PREFIXES):
         return Link(data)
     if libipld.encode_dag_cbor(data)[0] >> 5 == 6:
         raise CborError("a link that is not CIDv1 of SHA-256 over dag-cbor or raw")

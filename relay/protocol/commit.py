@@ -3,9 +3,9 @@
 Owns reading a commit block. Whether it belongs to the event is judged in `relay.verify.commit`, the signature in
 `relay.verify.signature`: a `sig` of any length is read here, so that one of the wrong length is called what it is.
 
-The signature covers the canonical map without `sig`, unknown keys included (checklist 128, 134). Nearly every commit has
-six keys in canonical order; there those bytes are the block's own with one key cut out and the map's count lowered,
-which one regular expression finds. Everything else takes the strict decoder and is encoded anew.
+The signature covers the canonical map without `sig`, unknown keys included (checklist 128, 134). Nearly every commit
+has just the six keys; there those bytes are the block's own with one key cut out and the map's count lowered, which one
+regular expression finds. Everything else takes the strict decoder and is encoded anew.
 """
 
 import re

@@ -116,7 +116,7 @@ def template(
     fields = {**payload, **_NORMALISED.get(kind, {}), **(overrides or {})}
     if kind == "#identity" and not (type(handle := fields.get("handle")) is str and is_handle(handle)):
         fields.pop("handle", None)
-    for key in ("seq", "$type", *without):
+    for key in ("$type", *without):
         fields.pop(key, None)
     head, tail = cbor.encode_around(fields, "seq")
     return FrameTemplate(_HEADERS[kind] + head, tail)

@@ -1,8 +1,8 @@
 """Operation inversion: from a commit's tree and its ops back to the tree before (protocol.md section 14, steps 13-15).
 
 Owns the partial tree of a CAR slice and what undoing ops does to it. A pure function of its arguments and the border at
-which a compiled implementation may take over (design section 4): `check_slice`. Comparing the answer with `prevData` is
-`relay.verify`; a node by itself is `relay.protocol.mst`.
+which a compiled implementation may take over (design section 4): `check_slice`. What an op must look like (step 12) and
+whether the answer is `prevData` is judged in `relay.verify`; a node by itself is `relay.protocol.mst`.
 
 A subtree that is not in the slice is a stub, known by its CID only. Stubs are no fault until their contents are needed
 (checklist 121, 208, 209). Nodes are read when first needed, checked against the node that links them, and kept as
@@ -38,6 +38,18 @@ def check_slice(
     return tree.seal()
 
 
+def check_forward(
+    blocks: Mapping[bytes, bytes], ops: Sequence[RepoOp], data: bytes, *, check_paths: bool = True
+) -> None:
+    """Step 14 alone, for ops that cannot be undone because an old host left out `prev` (design section 4, "Modes").
+
+    A deleted path counts as absent also where the slice ends before that is certain. Raises as `check_slice` does.
+    """
+    tree = _PartialTree(blocks, data, check_paths=check_paths)
+    for op in ops:
+        tree.check(op)
+
+
 def _undo_order(op: RepoOp) -> tuple[bool, str]:
     return op.action != "delete", op.path
 
@@ -60,17 +72,12 @@ class _PartialTree:
         self._root: Link = None if is_empty else self._read(data, None, b"", None)
 
     def undo(self, op: RepoOp) -> None:
-        key = op.path.encode()
         if op.action == "delete":
             if op.prev is None:
                 raise OpNotInTree("a delete without prev cannot be undone")
-            self._insert(key, op.prev)
+            self._insert(op.path.encode(), op.prev)
             return
-        place = self._find(key)
-        if place.node.values[place.at] != op.cid:
-            raise OpNotInTree("the tree has another record at the path of an op")
-        if op.cid not in self._blocks:
-            raise RecordMissing("the slice lacks the record of an op")
+        place = self._find_record(op)
         if op.action == "create":
             self._remove(place)
         elif op.action == "update" and op.prev is not None:
@@ -78,6 +85,24 @@ class _PartialTree:
             place.node.block = None
         else:
             raise OpNotInTree("an update without prev, or an unknown action, cannot be undone")
+
+    def check(self, op: RepoOp) -> None:
+        if op.action != "delete":
+            self._find_record(op)
+            return
+        try:
+            self._find(op.path.encode())
+        except (NodeMissing, OpNotInTree):
+            return
+        raise OpNotInTree("a deleted path is still in the tree")
+
+    def _find_record(self, op: RepoOp) -> _Place:
+        place = self._find(op.path.encode())
+        if place.node.values[place.at] != op.cid:
+            raise OpNotInTree("the tree has another record at the path of an op")
+        if op.cid not in self._blocks:
+            raise RecordMissing("the slice lacks the record of an op")
+        return place
 
     def seal(self) -> bytes:
         """The CID of the tree as it is now. A top without keys is pruned; if a stub comes up, its CID is the answer."""

@@ -27,4 +27,3 @@ CBOR_INT_MAX = 2**63 - 1
 # Merkle Search Tree (protocol.md section 4: "must be limited, no number given"; both ours)
 MST_ENTRIES_MAX = 1_024  # of one node; among a million random keys the longest node has 44, beyond 150 none is natural
 MST_LAYER_MAX = 32  # of the root, so at most 33 nodes deep; a million keys reach 11, mining 32 takes 2**64 hashes
-MST_KEY_BYTES_MAX = 1_024  # where keys are not held to path syntax, whose own limits come to 830

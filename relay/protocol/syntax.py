@@ -10,12 +10,12 @@ Character classes are spelt out, because the shorthand for words and digits lets
 
 import calendar
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from relay.protocol import limits
 from relay.protocol.errors import IdentifierError
 
+RECORD_KEY_CHARS = b"-.0123456789:ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"  # all that may occur
 RESERVED_TLDS = frozenset({"alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion", "test"})
 
 _LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
@@ -127,11 +127,6 @@ def is_repo_path(path: str) -> bool:
 def is_repo_path_bytes(path: bytes) -> bool:
     """As `is_repo_path`, for the keys of a Merkle Search Tree (checklist 118)."""
     return _match_repo_path_bytes(path) is not None
-
-
-def are_repo_paths(paths: Iterable[bytes]) -> bool:
-    """Whether all of them are; one call for the keys of a node, since this is asked forty times a commit."""
-    return all(map(_match_repo_path_bytes, paths))
 
 
 def is_tid(text: str) -> bool:

@@ -134,4 +134,4 @@ class Consumer:
         self.position_ms = piece.time_ms
 
     async def _refuse(self, error: str, message: str) -> None:
-        await self._socket.close_with_error(error_frame(error, message), error, POLICY_VIOLATION)
+        await self._socket.close_with_error(error_frame(error, message), code=POLICY_VIOLATION, reason=error)

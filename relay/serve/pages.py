@@ -14,8 +14,8 @@ from relay.serve.routes import READ, Route
 from relay.serve.settings import ServeRoleSettings
 from relay.serve.xrpc import bad_request, optional
 from relay.store.errors import StoreError
-from relay.store.read import LogWindow
 from relay.store.store import Store
+from relay.store.window import Window
 
 FRONT_PAGE = """\
 This is an AT Protocol relay: the events of many PDS hosts, verified, as one stream.
@@ -107,7 +107,7 @@ class Pages:
         return Response(200, (("Content-Type", "text/plain; charset=utf-8"),), text.encode())
 
 
-def not_ready(window: LogWindow, now_ms: int, disk_free_bytes: int, settings: ServeRoleSettings) -> list[str]:
+def not_ready(window: Window, now_ms: int, disk_free_bytes: int, settings: ServeRoleSettings) -> list[str]:
     """Every reason why this relay should not be given work, in words. A log without events has no age."""
     reasons = []
     age_seconds = abs(now_ms - window.tip_time_ms) / 1000
@@ -121,7 +121,7 @@ def not_ready(window: LogWindow, now_ms: int, disk_free_bytes: int, settings: Se
     return reasons
 
 
-def describe_window(window: LogWindow) -> dict[str, object]:
+def describe_window(window: Window) -> dict[str, object]:
     """The window as `/window` shows it. Times of an empty window are null."""
     empty = window.tip_seq < window.floor_seq
     return {

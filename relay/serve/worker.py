@@ -5,7 +5,6 @@ A worker reads the log like any other reader and can be killed at any moment; co
 """
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,9 +31,8 @@ from relay.serve.tail import Tail
 from relay.store.errors import StoreError
 from relay.store.store import Store
 
-SWITCH_INTERVAL_SECONDS = 0.0005  # this process writes host rows: a txn must get the interpreter back quickly
 _REQUESTS_MAX = 1024  # connections beside those of consumers
-_LAST_WORDS_SECONDS = 3.0  # of the drain deadline, for the Close and its answer
+_FLUSH_SHARE = 0.9  # of drain_seconds; whoever is left then is cut
 _HEADERS: Headers = (("Server", f"atproto-relay/{__version__}"), ("Access-Control-Allow-Origin", "*"))
 _FATAL = (AssertionError, StoreError)
 
@@ -58,7 +56,6 @@ async def run(
     Raises:
         StoreError: the log or the state cannot be read.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     store = Store.open(data_dir, settings.log)
     try:
         worker = Worker(
@@ -140,11 +137,10 @@ class Worker:
     async def _let_go(self) -> None:
         """What was appended up to now still goes out; then everybody goes."""
         await self.tail.refresh()
-        deadline = max(0.0, self._settings.drain_seconds - _LAST_WORDS_SECONDS)
-        with trio.move_on_after(deadline) as flushing:
+        with trio.move_on_after(self._settings.drain_seconds * _FLUSH_SHARE) as flushing:
             await self.audience.close()
         if flushing.cancelled_caught:
-            log.warning("consumers did not take what was left in time", consumers=len(self.audience))
+            log.warning("consumers_cut", consumers=len(self.audience), why="they did not take what was left in time")
             self.audience.cut_all()
 
     def _site(self) -> Site:
@@ -161,7 +157,7 @@ class Worker:
     def _on_event(self, slug: HttpEvent) -> None:
         if slug == "forwarded_untrusted" and not self._warned_forwarded:
             self._warned_forwarded = True
-            log.warning("X-Forwarded-For from an address that is not in listen.trusted_proxies; it does not count")
+            log.warning("forwarded_for_ignored", why="it came from an address that is not in listen.trusted_proxies")
 
     def _on_failure(self, request: Request, error: Exception) -> None:
-        log.error("a request failed", path=request.path[:200], error=repr(error), exc_info=error)
+        log.error("request_failed", path=request.path[:200], error=repr(error), exc_info=error)

@@ -76,7 +76,7 @@ def _append(log: _Log, row: LogRow, batch: Batch) -> Appended:
         entries = _entries(compared.templates, first_seq, time_ms, settings.batch_bytes, effects)
         segments.append(row.active, entries)
         state.on_step("segment_committed")
-        row = grown(row, first_seq, row.applied_seq + len(compared.templates), time_ms)
+        row = grown(row, row.applied_seq + len(compared.templates), time_ms)
         write_log_row(state.env, txn, row)
     apply_effects(state.env, txn, effects)
     put_notes(state.env, txn, batch.notes)

@@ -158,8 +158,8 @@ def _without_gap(state: State, segments: Segments, txn: "Txn[bytes]", row: LogRo
     """In a copy the log may end before the state, or be missing: what is missing is recorded as a raise."""
     names = segments.names()
     if log_tip < row.applied_seq:
-        before = log_tip if names else row.applied_seq
-        write_raises(state.env, txn, (*read_raises(state.env, txn), Raise(before, row.applied_seq + 1)))
+        if names:
+            write_raises(state.env, txn, (*read_raises(state.env, txn), Raise(log_tip, row.applied_seq + 1)))
         row = row._replace(active=row.applied_seq + 1, active_time_ms=0)
     for name in names:
         info = segments.info(name, active=name == row.active)

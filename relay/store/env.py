@@ -51,6 +51,9 @@ def store_error(error: lmdb.Error | OSError) -> StoreError:
         return DiskFull(str(error))
     if code in _FORBIDDEN:
         return NotWritable(str(error))
+    if code == errno.EIO and isinstance(error, lmdb.Error):
+        # LMDB's name for a write that was cut short, and that is how a disk that becomes full shows itself first.
+        return DiskFull(f"{error}: a write was cut short, the disk is full or failing")
     for foreign, ours in _BY_CLASS:
         if isinstance(error, foreign):
             return ours(str(error))

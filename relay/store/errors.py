@@ -15,7 +15,7 @@ class MapFull(StoreError):  # noqa: N818 -- named by the design
 
 
 class DiskFull(StoreError):  # noqa: N818 -- named like MapFull
-    """No space, quota or file size left."""
+    """No space, quota or file size left; or a write was cut short, which a failing disk can do as well."""
 
 
 class NotWritable(StoreError):  # noqa: N818 -- named like MapFull

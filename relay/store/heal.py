@@ -27,6 +27,8 @@ def catch_up(state: State, segments: Segments, txn: "Txn[bytes]") -> LogRow:
     """Bring the state up to the log, under the lock. Raises `Corrupt` when the log is behind the state."""
     row = read_log_row(state.env, txn)
     if not segments.exists(row.active):
+        if row.applied_seq >= row.active:
+            raise Corrupt(f"the state goes to {row.applied_seq}, but segment {row.active} is missing")
         segments.create(row.active)
         state.on_step("segment_created")
     head = segments.last_head(row.active, active=True)
@@ -47,7 +49,7 @@ def take_over(state: State, segments: Segments, txn: "Txn[bytes]", row: LogRow, 
         elif seq != row.applied_seq + 1:
             raise Corrupt(f"after {row.applied_seq} the log goes on with {seq}")
         else:
-            row = grown(row, seq, head.last_seq, head.time_ms)
+            row = grown(row, head.last_seq, head.time_ms)
         apply_effects(state.env, txn, effects)
     write_log_row(state.env, txn, row)
     return row
@@ -81,13 +83,12 @@ def _jumped(state: State, txn: "Txn[bytes]", row: LogRow, tip_seq: int) -> LogRo
     return row._replace(applied_seq=tip_seq, floor_seq=tip_seq + 1 if is_empty else row.floor_seq)
 
 
-def grown(row: LogRow, first_seq: int, last_seq: int, time_ms: int) -> LogRow:
-    """The log row after chunks `first_seq..last_seq`."""
+def grown(row: LogRow, last_seq: int, time_ms: int) -> LogRow:
+    """The log row after chunks up to `last_seq`. The floor of an empty window is already the seq that comes next."""
     was_empty = row.floor_seq > row.applied_seq
     return row._replace(
         applied_seq=last_seq,
         time_ms=time_ms,
-        floor_seq=first_seq if was_empty else row.floor_seq,
         floor_time_ms=time_ms if was_empty else row.floor_time_ms,
         active_time_ms=row.active_time_ms or time_ms,
     )

@@ -17,6 +17,8 @@ from relay.store.layout import CHUNKS, EFFECTS, LogRow, u64, u64_of
 from relay.store.segments import SegmentGone
 from relay.store.window import LogWindow
 
+_LOOKS_MAX = 100  # each after the first means that the log moved on meanwhile
+
 
 @dataclass(frozen=True, slots=True)
 class LogSlice:
@@ -60,19 +62,29 @@ class Reader:
             row = self._log.refresh()
             if after_seq >= row.applied_seq:
                 return None
+        for _ in range(_LOOKS_MAX):
+            gone: SegmentGone | None = None
+            try:
+                found = self._read_from(self._place_after(after_seq, row), bytes_max, row)
+                if found is not None:
+                    return found
+            except SegmentGone as error:
+                gone = error  # retention moved the floor since the row was read
+                self._place = None
+            known, row = row, self._log.refresh()
+            if known == row and gone is None:
+                return None  # a raise, and nothing behind it yet
+            if known == row:
+                break
+        raise Corrupt(f"segment {self._segment_of(after_seq + 1, row)} is missing")
+
+    def _place_after(self, after_seq: int, row: LogRow) -> _Place:
         if after_seq < row.floor_seq - 1:
             after_seq = self._over_raise(after_seq, row)
         place = self._place
-        if place is None or place.seq != after_seq + 1:
-            place = _Place(self._segment_of(after_seq + 1, row), 0, 0, after_seq + 1)
-        try:
-            return self._read_from(place, bytes_max, row)
-        except SegmentGone as error:
-            self._place = None
-            row = self._log.refresh()
-            if after_seq < row.floor_seq - 1:
-                raise BelowWindow(row.floor_seq) from None
-            raise Corrupt(f"segment {error} is missing") from error
+        if place is not None and place.seq == after_seq + 1:
+            return place
+        return _Place(self._segment_of(after_seq + 1, row), 0, 0, after_seq + 1)
 
     def _over_raise(self, after_seq: int, row: LogRow) -> int:
         """The same position at the end of the raise it is in, if it is in one: nothing lies between."""

@@ -42,7 +42,7 @@ def check_signed(
     refused = (
         check_host(identity, host, refreshed=refreshed)
         or check_status(account)
-        or check_rev(event.rev, account, now_ms)
+        or check_rev(event.rev, account, now_ms, may_repeat=isinstance(event, SyncEvent))
     )
     if refused is not None:
         return refused
@@ -52,11 +52,11 @@ def check_signed(
     return check_signature(proven, identity, refreshed=refreshed) or proven
 
 
-def check_rev(rev: str, account: AccountState, now_ms: int) -> Drop | None:
+def check_rev(rev: str, account: AccountState, now_ms: int, *, may_repeat: bool) -> Drop | None:
     """Revs only rise, and not from the future: one future rev would lock the account out (protocol.md section 13)."""
     if tid_ms(rev) > now_ms + REV_SKEW_MS:
         return Drop(Reason.REV_IN_FUTURE)
-    if rev <= account.rev:
+    if rev < account.rev or (rev == account.rev and not may_repeat):
         return Drop(Reason.REV_NOT_NEWER)
     return None
 

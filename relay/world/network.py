@@ -114,7 +114,7 @@ class Network:
             Emission(account.host, identity_message(account.did, account.handle)),
             Emission(account.host, account_message(account.did)),
             Emission(account.host, first),
-            Emission(account.host, account.repo.sync(), passes=False),
+            Emission(account.host, account.repo.sync()),
         ]
 
     def rotate(self, account: Account, now_ms: int) -> list[Emission]:

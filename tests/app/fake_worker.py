@@ -61,7 +61,7 @@ async def run(
         if settings.dies:
             raise ValueError("on purpose")
         if settings.hangs:
-            time.sleep(3_600)
+            time.sleep(3_600)  # noqa: ASYNC251 - that is what it is for
         await drain.wait()
         note("draining")
         if settings.stubborn:

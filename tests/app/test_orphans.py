@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ import trio
 
 from relay.app.config import ConfigError
 from relay.app.lock import take_lock, write_holders
-from tests.app.test_supervisor import is_alive, until
+from tests.app.test_supervisor import is_alive
+from tests.support.until import until
 
 SUPERVISOR = Path(__file__).with_name("fake_supervisor.py")
 
@@ -25,65 +25,51 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
         yield Path("data")
 
 
-@pytest.fixture
-def supervisor(data_dir: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen([sys.executable, str(SUPERVISOR), str(data_dir)], stdout=subprocess.PIPE) as process:
-        yield process
-        process.kill()
+@contextlib.contextmanager
+def supervisor_of_one(data_dir: Path, behaviour: str = "{}") -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """A supervisor process, and the process id of its only worker."""
+    command = [sys.executable, str(SUPERVISOR), str(data_dir), behaviour]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
-def worker_pid(supervisor: "subprocess.Popen[bytes]") -> int:
-    assert supervisor.stdout is not None
-    return int(supervisor.stdout.readline())
+async def test_workers_drain_and_end_when_the_supervisor_is_killed(data_dir: Path) -> None:
+    with supervisor_of_one(data_dir) as (supervisor, pid):
+        supervisor.kill()
 
-
-async def test_workers_drain_and_end_when_the_supervisor_is_killed(
-    supervisor: "subprocess.Popen[bytes]", data_dir: Path
-) -> None:
-    pid = worker_pid(supervisor)
-    supervisor.kill()
-
-    await until(lambda: not is_alive(pid))
+        await until(lambda: not is_alive(pid))
 
     assert "serve-0 drained" in (data_dir / "journal").read_text()
 
 
-async def test_a_start_waits_for_the_last_worker_of_a_dead_supervisor(
-    supervisor: "subprocess.Popen[bytes]", data_dir: Path
-) -> None:
-    """The worker is stopped so that it holds the inherited lock; the start goes on when it is gone, not before."""
-    pid = worker_pid(supervisor)
-    os.kill(pid, signal.SIGSTOP)
-    supervisor.kill()
-    supervisor.wait()
+async def test_a_start_waits_for_the_last_worker_of_a_dead_supervisor(data_dir: Path) -> None:
+    """The worker uses its two seconds to the end, holding the lock; a start that waits long enough then has it."""
+    with supervisor_of_one(data_dir, '{"stubborn": true}') as (supervisor, pid):
+        supervisor.kill()
+        supervisor.wait()
 
-    with pytest.raises(ConfigError, match=rf"in use by pid {pid} \(serve-0\)"):
-        await take_lock(data_dir, 0.3)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wake_up, pid)
+        with pytest.raises(ConfigError, match=rf"in use by pid {pid} \(serve-0\)"):
+            await take_lock(data_dir, 0.1)
         os.close(await take_lock(data_dir, 20))
 
-    assert not is_alive(pid)
+        await until(lambda: not is_alive(pid))
 
 
-async def wake_up(pid: int) -> None:
-    os.kill(pid, signal.SIGCONT)
-
-
-async def test_a_start_beside_a_running_relay_names_its_supervisor(
-    supervisor: "subprocess.Popen[bytes]", data_dir: Path
-) -> None:
-    worker_pid(supervisor)
-
-    with pytest.raises(ConfigError, match=rf"in use by pid {supervisor.pid} \(supervisor\), pid \d+ \(serve-0\)"):
-        await take_lock(data_dir, 0)
+async def test_a_start_beside_a_running_relay_names_its_supervisor(data_dir: Path) -> None:
+    with supervisor_of_one(data_dir) as (supervisor, pid):
+        expected = rf"in use by pid {supervisor.pid} \(supervisor\), pid {pid} \(serve-0\)"
+        with pytest.raises(ConfigError, match=expected):
+            await take_lock(data_dir, 0)
 
 
 async def test_a_holder_that_is_gone_is_not_named(data_dir: Path) -> None:
     held = await take_lock(data_dir, 0)
-    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
-        gone.wait()
-    write_holders(held, {"supervisor": gone.pid, "ingest-0": os.getpid()})
+    gone = await trio.run_process([sys.executable, "-c", "import os; print(os.getpid())"], capture_stdout=True)
+    write_holders(held, {"supervisor": int(gone.stdout), "ingest-0": os.getpid()})
 
     with pytest.raises(ConfigError, match=rf"in use by pid {os.getpid()} \(ingest-0\)$"):
         await take_lock(data_dir, 0)
@@ -93,5 +79,5 @@ async def test_a_holder_that_is_gone_is_not_named(data_dir: Path) -> None:
 async def test_a_data_dir_that_cannot_be_made_is_a_configuration_problem(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ConfigError, match="data_dir: .* cannot be used"):
+    with pytest.raises(ConfigError, match=r"data_dir: .* cannot be used"):
         await take_lock(tmp_path / "file" / "data", 0)

@@ -32,15 +32,7 @@ def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
             raise RefusedError
         return value, at
     if major in (2, 3):
-        content = data[at : at + number]
-        if len(content) != number:
-            raise RefusedError
-        if major == 2:
-            return content, at + number
-        try:
-            return content.decode(), at + number
-        except UnicodeDecodeError as error:
-            raise RefusedError from error
+        return read_string(data, major, number, at)
     if major == 7:
         constants = {20: False, 21: True, 22: None}
         if number not in constants:
@@ -51,6 +43,16 @@ def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     if depth == 32:
         raise RefusedError
     return read_array(data, number, at, depth) if major == 4 else read_map(data, number, at, depth)
+
+
+def read_string(data: bytes, major: int, length: int, at: int) -> tuple[bytes | str, int]:
+    content = data[at : at + length]
+    if len(content) != length:
+        raise RefusedError
+    try:
+        return content if major == 2 else content.decode(), at + length
+    except UnicodeDecodeError as error:
+        raise RefusedError from error
 
 
 def read_head(data: bytes, at: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Whatever bytes come: a value, or the one error that the module promises; and never another reading than the naive one."""
+"""Whatever bytes come: a value or the one error that the module promises, and no other reading than the naive one."""
 
 import random
 from typing import Any
@@ -19,7 +19,7 @@ from tests.support.handmade import PAYLOADS, SLICE, message
 NOTHING = object()
 
 
-def outcome(reader: Any, data: bytes, refusal: type[Exception]) -> Any:
+def outcome(reader: Any, data: Any, refusal: type[Exception]) -> Any:
     """What `reader` makes of `data`, or `NOTHING` if it refuses it in the way it should."""
     try:
         return reader(data)
@@ -81,9 +81,10 @@ def naive_frame_is_sound(data: bytes) -> bool:
 
 
 def check_frame(data: bytes) -> str:
-    """A frame is refused exactly if it is unsound; a message is an event or a schema fault, and its template is a frame."""
+    """A frame is refused exactly if it is unsound; a message is an event or a schema fault, its template a frame."""
     found = outcome(parse_frame, data, FramingError)
-    has_wide_seq = isinstance(found, MessageFrame) and found.payload.get("seq", 0) in range(2**63, 2**64)
+    seq = found.payload.get("seq") if isinstance(found, MessageFrame) else None
+    has_wide_seq = type(seq) is int and 2**63 <= seq < 2**64
     assert (found is not NOTHING) == naive_frame_is_sound(data) or has_wide_seq, data.hex()
     if not isinstance(found, MessageFrame):
         return "refused" if found is NOTHING else "other"

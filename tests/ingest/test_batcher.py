@@ -86,10 +86,10 @@ class Bench:
     def logged(self) -> list[str]:
         """DIDs in the log, in order."""
         frames = []
-        reader = self.store.reader()
-        while (found := reader.read(self.store.window().floor_seq - 1 if not frames else last, 1 << 20)) is not None:
+        reader, last_seq = self.store.reader(), self.store.window().floor_seq - 1
+        while (found := reader.read(last_seq, 1 << 20)) is not None:
             frames += [parse_frame(frame) for frame in iter_messages(bytes(found.data))]
-            last = found.last_seq
+            last_seq = found.last_seq
         return [frame.payload["did"] for frame in frames if isinstance(frame, MessageFrame)]
 
     def cursor(self) -> int | None:

@@ -5,11 +5,14 @@ import hashlib
 import struct
 
 import trio
+import trio.testing
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes = b"", wide: int = 0) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes = b"", wide: int = 0
+) -> bytes:
     """One frame. `mask` of 4 bytes masks it; `wide` forces the 2 (=126) or 8 (=127) byte length form."""
     first = (0x80 if fin else 0) | rsv << 4 | opcode
     size = len(payload)
@@ -69,8 +72,34 @@ def upgrade_request(extra: bytes = b"", *, host: bytes = b"relay.example", versi
     return (
         b"GET /xrpc/com.atproto.sync.subscribeRepos HTTP/1.1\r\nHost: " + host + b"\r\nUpgrade: websocket\r\n"
         b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: "
-        + version + b"\r\n" + extra + b"\r\n"
+        + version
+        + b"\r\n"
+        + extra
+        + b"\r\n"
     )
+
+
+async def sent_frames(stream: trio.abc.ReceiveStream) -> list[tuple[int, bytes]]:
+    """The frames that have reached this end once everybody waits; takes no time."""
+    data = bytearray()
+
+    async def read() -> None:
+        while part := await stream.receive_some(65_536):
+            data.extend(part)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return read_frames(bytes(data))
+
+
+class TcpOpener:
+    """Connects without a question."""
+
+    async def open_stream(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+        assert not tls
+        return await trio.open_tcp_stream(host, port)
 
 
 class Opener:

@@ -1,7 +1,10 @@
 """The tap: same messages, same order, same end as the protocol library alone, whatever the frames and the reads."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Self
 
+import pytest
 import trio
 import trio_websocket
 from hypothesis import given, settings
@@ -55,37 +58,37 @@ def _fragmented(draw: st.DrawFn) -> bytes:
     return wire
 
 
-_ENDS = st.one_of(
-    st.sampled_from(
-        [
-            close_frame(1000, "bye"),
-            close_frame(4321),
-            frame(0x8),
-            frame(0x8, b"\x03"),
-            frame(TEXT, "tëxt".encode()),
-            frame(TEXT, b"\xff\xfe"),
-            frame(TEXT, "tëxt".encode()[:2], fin=False) + frame(CONTINUATION, "tëxt".encode()[2:]),
-            frame(TEXT, b"\xff", fin=False) + frame(PING, b"x") * 3 + frame(BINARY, b"never seen"),
-            frame(BINARY, _payload(LIMIT + 1)),
-            frame(BINARY, b"masked", mask=b"abcd"),
-            frame(BINARY, b"reserved", rsv=1),
-            frame(PING, b"reserved", rsv=4),
-            frame(PING, b"not final", fin=False),
-            frame(PING, _payload(126)),
-            frame(BINARY, b"a length in 2 bytes", wide=126),
-            frame(BINARY, b"a length in 8 bytes", wide=127),
-            b"\x82\xff" + b"\xff" * 8,
-            frame(BINARY, b"whole inside", fin=False) + frame(BINARY, b"a fragmented one"),
-            frame(CONTINUATION, b"of nothing"),
-            frame(CONTINUATION, b"of nothing", fin=False),
-            frame(0x3, b"reserved opcode"),
-            frame(0xB, b"reserved opcode"),
-            frame(BINARY, b"cut off")[:-3],
-            b"\x82",
-        ]
-    ),
-    st.binary(max_size=40),
-)
+# Each ends a connection, or leaves it unfinished.
+_ENDS = [
+    close_frame(1000, "bye"),
+    close_frame(4321),
+    frame(CLOSE),
+    frame(CLOSE, b"\x03"),
+    close_frame(1006),
+    frame(TEXT, "tëxt".encode()),
+    frame(TEXT, b"\xff\xfe"),
+    frame(TEXT, "tëxt".encode()[:2], fin=False) + frame(CONTINUATION, "tëxt".encode()[2:]),
+    frame(TEXT, b"\xff", fin=False) + frame(PING, b"x") * 3 + frame(BINARY, b"never seen"),
+    frame(BINARY, _payload(LIMIT + 1)),
+]
+# Frames that the library must see at once and refuse (RFC 6455 section 5.2).
+_BROKEN = [
+    frame(BINARY, b"masked", mask=b"abcd"),
+    frame(BINARY, b"reserved", rsv=1),
+    frame(PING, b"reserved", rsv=4),
+    frame(PING, b"not final", fin=False),
+    frame(PING, _payload(126)),
+    frame(BINARY, b"a length in 2 bytes", wide=126),
+    frame(BINARY, b"a length in 8 bytes", wide=127),
+    b"\x82\x7f" + b"\xff" * 8,
+    frame(BINARY, b"whole inside", fin=False) + frame(BINARY, b"a fragmented one"),
+    frame(BINARY, b"begun inside", fin=False) + frame(TEXT, b"a fragmented one", fin=False),
+    frame(CONTINUATION, b"of nothing"),
+    frame(CONTINUATION, b"of nothing", fin=False),
+    frame(0x3, b"reserved opcode"),
+    frame(0xB, b"reserved opcode"),
+]
+_UNFINISHED = [frame(BINARY, b"cut off")[:-3], b"\x82", frame(BINARY, _payload(300))[:3], frame(PING, b"cut off")[:-3]]
 
 
 class _Wire(bytes):
@@ -93,7 +96,7 @@ class _Wire(bytes):
 
     units: tuple[bytes, ...]
 
-    def __new__(cls, *units: bytes) -> "_Wire":
+    def __new__(cls, *units: bytes) -> Self:
         wire = super().__new__(cls, b"".join(units))
         wire.units = units
         return wire
@@ -103,15 +106,16 @@ class _Wire(bytes):
 
 
 _UNITS = st.one_of(_WHOLE, _WHOLE, _CONTROLS, _fragmented())
+_LAST = st.one_of(st.sampled_from([*_ENDS, *_BROKEN, *_UNFINISHED]), st.binary(max_size=40))
 _WIRES = st.builds(
     lambda units, ends: _Wire(*units, *ends),
     st.lists(_UNITS, max_size=8),
-    st.one_of(st.just(()), st.tuples(_ENDS), st.tuples(_ENDS, _UNITS)),
+    st.one_of(st.just(()), st.tuples(_LAST), st.tuples(_LAST, _UNITS)),
 )
 
 
 class _ScriptedHost(trio.abc.Stream):
-    """Answers the upgrade and goes on with `wire`, one piece a read, cut at `cuts` (counted from the answer's start)."""
+    """Answers the upgrade and goes on with `wire`; a read gives one piece, cut at `cuts` from the answer's start."""
 
     def __init__(self, wire: bytes, cuts: Sequence[int]) -> None:
         self._wire = wire
@@ -125,7 +129,7 @@ class _ScriptedHost(trio.abc.Stream):
         if not self._requested.is_set():
             everything = upgrade_answer(bytes(data)) + self._wire
             borders = [0, *sorted({cut % (len(everything) + 1) for cut in self._cuts}), len(everything)]
-            self._pieces = [everything[a:b] for a, b in zip(borders, borders[1:], strict=False) if a < b]
+            self._pieces = [everything[a:b] for a, b in pairwise(borders) if a < b]
             self._requested.set()
         else:
             self.sent += data
@@ -189,10 +193,10 @@ async def _run_plain(wire: bytes, cuts: Sequence[int]) -> tuple[list[bytes], Net
             try:
                 message = await connection.get_message()
             except trio_websocket.ConnectionClosed as closed:
-                assert closed.reason is not None
+                reason = closed.reason or trio_websocket.CloseReason(1006, None)
                 # A Close of the host right behind replaces the reason, so what the library sent is asked instead.
                 too_big = (CLOSE, (1009).to_bytes(2)) in [(kind, body[:2]) for kind, body in read_frames(host.sent)]
-                end = MessageTooBig() if too_big else ConnectionClosed(closed.reason.code, closed.reason.reason or "")
+                end = MessageTooBig() if too_big else ConnectionClosed(reason.code, reason.reason or "")
             else:
                 if isinstance(message, str):
                     end = TextMessage()
@@ -202,9 +206,7 @@ async def _run_plain(wire: bytes, cuts: Sequence[int]) -> tuple[list[bytes], Net
     return messages, end, _pongs(host.sent)
 
 
-@settings(max_examples=250, deadline=None)
-@given(wire=_WIRES, cuts=st.lists(st.integers(0, 400_000), max_size=12))
-async def test_tapped_client_agrees_with_the_plain_library(wire: bytes, cuts: list[int]) -> None:
+async def _compare(wire: bytes, cuts: Sequence[int]) -> None:
     messages, end, pongs = await _run_tapped(wire, cuts)
     plain_messages, plain_end, plain_pongs = await _run_plain(wire, cuts)
 
@@ -214,6 +216,17 @@ async def test_tapped_client_agrees_with_the_plain_library(wire: bytes, cuts: li
         assert plain_pongs[: len(pongs)] == pongs
     else:
         assert plain_pongs == pongs
+
+
+@settings(max_examples=250, deadline=None)
+@given(wire=_WIRES, cuts=st.lists(st.integers(0, 400_000), max_size=12))
+async def test_tapped_client_agrees_with_the_plain_library(wire: bytes, cuts: list[int]) -> None:
+    await _compare(wire, cuts)
+
+
+@pytest.mark.parametrize("end", [*_ENDS, *_BROKEN, *_UNFINISHED], ids=lambda end: end[:20].hex())
+async def test_every_kind_of_end_agrees_with_the_plain_library(end: bytes) -> None:
+    await _compare(frame(BINARY, b"before") + frame(PING, b"?") + end + frame(BINARY, b"after"), [])
 
 
 @settings(max_examples=60, deadline=None)
@@ -249,14 +262,28 @@ async def test_no_byte_is_lost_moved_or_invented(wire: bytes, cuts: list[int]) -
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_as_the_library)
         while not tap.is_released and not tap.is_oversize:
-            for message in await tap.pull():
-                parts.append(frame(BINARY, message))
+            parts.extend([frame(BINARY, message) for message in await tap.pull()])
             if tap.owes_message:
                 tap.message_taken()
         tap.release()
 
     assert heads == [upgrade_answer(upgrade_request())]
     assert b"".join(parts) == wire
+
+
+@pytest.mark.parametrize("wire", _BROKEN, ids=lambda wire: wire[:20].hex())
+def test_broken_frame_is_handed_over_for_good(wire: bytes) -> None:
+    """At its header: nothing is waited for, and nothing behind it is cut."""
+    tap = FrameTap(LIMIT)
+    tap.feed(wire + frame(BINARY, b"after"))
+    passed = b""
+    while part := tap.pass_on():
+        passed += part
+
+    assert tap.ended
+    assert not tap.oversize
+    assert tap.cut() == []
+    assert passed + tap.take(LIMIT) == wire + frame(BINARY, b"after")
 
 
 def test_oversize_is_known_by_its_header() -> None:
@@ -285,11 +312,9 @@ def test_nothing_overtakes_a_fragmented_message() -> None:
     tap.feed(start + end + later)
 
     assert tap.cut() == []
-    assert tap.pass_on() == start
-    assert not tap.message_passed
+    assert (tap.pass_on(), tap.message_passed) == (start, False)
     assert tap.cut() == []
-    assert tap.pass_on() == end
-    assert tap.message_passed
+    assert (tap.pass_on(), tap.message_passed) == (end, True)
     assert tap.cut() == [b"later"]
 
 

@@ -120,6 +120,7 @@ REFUSED = {
     "header with two items": with_header(roots(ROOT) + b"\x00", section(ROOT, BLOCK)),
     "header not canonical": with_header(roots(ROOT)[:-1] + b"\x18\x01", section(ROOT, BLOCK)),
     "header cut short": SLICE[:58],
+    "header whole but declared longer": b"\x3b" + SLICE[1:59],
     "header varint cut short": b"\x80",
     "header varint overlong": b"\xba\x00" + SLICE[1:],
     "header beyond the data": b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f" + SLICE[1:],

@@ -190,7 +190,7 @@ def test_localhost_dids_are_for_development(kind: str) -> None:
 def test_rev(kind: str) -> None:
     for rev in ("", "0", REV[:-1], REV + "2", REV.upper(), "k" + REV[1:], "3kxyz2abcde1a"):
         assert fault(kind, rev=rev) is BadRev
-    for wrong in (5, b"3kxyz2abcde2a", []):
+    for wrong in (5, b"3kxyz2abcde2a", [REV]):
         assert fault(kind, rev=wrong) is SchemaError
     for rev in ("222222d7n7i22", "2222222222222", "jzzzzzzzzzzzz"):
         found = event(kind, rev=rev)
@@ -215,7 +215,7 @@ def test_number_of_ops() -> None:
         assert len(found.ops) == count
     assert fault("#commit", ops=[create()] * (limits.OPS_MAX + 1)) is TooManyOps
     assert fault("#commit", ops=[None] * (limits.OPS_MAX + 1)) is TooManyOps
-    for wrong in (None, {}, "create", b""):
+    for wrong in (None, {"a": 1}, "create", b""):
         assert fault("#commit", ops=wrong) is SchemaError
 
 

@@ -145,15 +145,9 @@ async def upgrade(stream: trio.abc.Stream, target: str = PATH, **options: object
 
 
 @asynccontextmanager
-async def connect(
-    port: int, query: str = "", *, receive_buffer_bytes: int | None = None
-) -> AsyncGenerator[FakeConsumer, None]:
-    """Subscribe to a relay on loopback. `query` such as "?cursor=5"; a small receive buffer makes a slow reader."""
-    socket = trio.socket.socket()
-    if receive_buffer_bytes is not None:
-        socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer_bytes)
-    await socket.connect(("127.0.0.1", port))
-    stream = trio.SocketStream(socket)
+async def connect(port: int, query: str = "") -> AsyncGenerator[FakeConsumer, None]:
+    """Subscribe to a relay on loopback. `query` such as "?cursor=5"."""
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
     try:
         yield await upgrade(stream, PATH + query)
     finally:

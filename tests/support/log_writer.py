@@ -61,7 +61,11 @@ class LogWriter:
         return template("#account", payload)
 
     def _item(self, did: str, state: AccountState, frame: FrameTemplate) -> Item:
-        version = self._versions.get(did, 0)
-        self._versions[did] = version + 1
+        if did not in self._versions:
+            with self.store.view() as view:
+                row = view.account(did)
+            self._versions[did] = row.version if row is not None else 0
+        version = self._versions[did]
+        self._versions[did] += 1
         self._upstream_seq += 1
         return Item(did, version, state, frame, self.host.host_id, self._upstream_seq)

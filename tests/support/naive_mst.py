@@ -6,6 +6,7 @@ hashing included. Keys are bytes, values and CIDs 36 raw bytes.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import cbor2
@@ -22,6 +23,7 @@ def cid_of(block: bytes) -> bytes:
     return bytes.fromhex("01711220") + hashlib.sha256(block).digest()
 
 
+@cache
 def layer_of(key: bytes) -> int:
     bits = "".join(f"{byte:08b}" for byte in hashlib.sha256(key).digest())
     return (len(bits) - len(bits.lstrip("0"))) // 2
@@ -47,14 +49,15 @@ def _node(keys: list[bytes], layer: int, records: Mapping[bytes, bytes], blocks:
     links = [_link(_node(run, layer - 1, records, blocks)) if run else None for run in runs]
     entries = []
     for index, key in enumerate(own):
-        shared = _common(own[index - 1], key) if index else 0
+        shared = common(own[index - 1], key) if index else 0
         entries.append({"k": key[shared:], "p": shared, "t": links[index + 1], "v": _link(records[key])})
     block = cbor2.dumps({"e": entries, "l": links[0]})
     blocks[cid_of(block)] = block
     return cid_of(block)
 
 
-def _common(left: bytes, right: bytes) -> int:
+def common(left: bytes, right: bytes) -> int:
+    """How many first bytes two keys share."""
     count = 0
     while count < min(len(left), len(right)) and left[count] == right[count]:
         count += 1

@@ -15,6 +15,8 @@ from relay.serve.settings import ConsumerSettings, ServeRoleSettings
 from relay.serve.worker import Worker
 from relay.store.settings import LogSettings
 from relay.store.store import Store
+from tests.net.loopback import MemoryListener
+from tests.support.fake_consumer import PATH, FakeConsumer, upgrade
 from tests.support.log_writer import LogWriter
 
 LOG = LogSettings(sync=False, initial_seq=1000, segment_bytes=64 << 20, state_map_bytes=64 << 20)
@@ -40,6 +42,7 @@ class Serving:
         self.metrics = metrics
         self.port = port
         self.control = control
+        self.memory = MemoryListener(lockstep=True)
         self.drain = trio.Event()
         self.done = trio.Event()
         self.free_bytes = 1 << 40
@@ -66,6 +69,15 @@ class Serving:
             if line.startswith(name + " "):
                 return float(line.split()[-1])
         raise KeyError(name)
+
+    @asynccontextmanager
+    async def connect(self, query: str = "") -> AsyncGenerator[FakeConsumer, None]:
+        """Subscribe without a kernel between: nothing is buffered, so a reader that stops is felt at once."""
+        stream = self.memory.connect()
+        try:
+            yield await upgrade(stream, PATH + query)
+        finally:
+            await trio.aclose_forcefully(stream)
 
     async def gone(self) -> None:
         """Until no consumer is left."""
@@ -103,7 +115,11 @@ async def request(
 
 @asynccontextmanager
 async def serve(
-    tmp_path: Path, settings: ServeRoleSettings | None = None, *, log: LogSettings = LOG, **consumers: Any
+    tmp_path: Path,
+    settings: ServeRoleSettings | None = None,
+    *,
+    log: LogSettings = LOG,
+    **consumers: Any,
 ) -> AsyncGenerator[Serving, None]:
     """A worker over a new, empty store. `consumers` are fields of `ConsumerSettings`."""
     chosen = settings or ServeRoleSettings(log=log, consumers=ConsumerSettings(**consumers))
@@ -134,7 +150,7 @@ async def serve(
         serving = Serving(worker, LogWriter(store), metrics, *ports)
 
         async def run(task_status: trio.TaskStatus[None]) -> None:
-            await worker.run([listener], control, serving.drain, task_status=task_status)
+            await worker.run([listener, serving.memory], control, serving.drain, task_status=task_status)
             serving.done.set()
 
         async with trio.open_nursery() as nursery:

@@ -11,7 +11,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Return once `condition` holds; fails the test when it does not within `seconds`."""
     try:
         with trio.fail_after(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 -- what is waited for is in another process or thread
                 await trio.sleep(LOOK_EVERY_SECONDS)
     except trio.TooSlowError:
         raise AssertionError(f"not within {seconds} s: {condition}") from None

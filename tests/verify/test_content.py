@@ -4,6 +4,7 @@ Events come from the independent world; what is altered here is altered in its m
 """
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -59,11 +60,15 @@ def resigned(scene: Scene, message: Message, change: Callable[[dict[str, Value]]
     }
     change(fields)
     forced = fields.pop("sig", None)
-    sig = scene.account.key.sign(__import__("hashlib").sha256(encode(fields)).digest()) if forced is None else forced
+    sig = scene.account.key.sign(sha256(encode(fields)).digest()) if forced is None else forced
     block = encode({**fields, "sig": sig})
     cid = cid_of(block)
     node = (scene.account.repo.tree.cid, scene.account.repo.tree.block)
     return altered(message, commit=cid, blocks=car_slice(cid, [node, (cid, block)]))
+
+
+def _unchanged(_fields: dict[str, Value]) -> None:
+    """Only signed again."""
 
 
 def reason(verdict: Verdict) -> Reason:
@@ -170,6 +175,19 @@ def test_a_status_beside_active_does_not_stop_content(status: str) -> None:
     assert isinstance(judge(scene, scene.write(), scene.known(upstream_status=status)), Accept)
 
 
+def test_a_sync_of_the_stored_commit_passes_and_changes_nothing() -> None:
+    """As a host sends it for a new account; another commit under the same rev is a rewind."""
+    scene = Scene()
+    verdict = judge(scene, scene.write())
+    assert isinstance(verdict, Accept)
+    stored = verdict.state._replace(version=1, upstream_seq=0)
+    again = judge(scene, scene.account.repo.sync(), stored, seq=9)
+
+    assert again == Accept(stored._replace(upstream_seq=9))
+    other = stored._replace(commit=b"\x01" * 32)
+    assert reason(judge(scene, scene.account.repo.sync(), other)) is Reason.REV_NOT_NEWER
+
+
 @pytest.mark.parametrize("kind", ["commit", "sync"])
 def test_revs_only_rise(kind: str) -> None:
     """Checklist 190, 191."""
@@ -196,7 +214,7 @@ def test_revs_may_be_a_little_ahead_of_the_clock() -> None:
 def test_a_rev_with_its_highest_bit_set_is_in_the_future() -> None:
     """Checklist 194: no overflow."""
     scene = Scene()
-    message = resigned(scene, scene.write()._replace(rev="jzzzzzzzzzzzz"), lambda fields: None)
+    message = resigned(scene, scene.write()._replace(rev="jzzzzzzzzzzzz"), _unchanged)
     assert reason(judge(scene, altered(message, rev="jzzzzzzzzzzzz"))) is Reason.REV_IN_FUTURE
 
 
@@ -329,7 +347,7 @@ def test_high_s_is_refused_on_both_curves(curve: Curve) -> None:
     message = scene.write()
 
     def flip(fields: dict[str, Value]) -> None:
-        sig = scene.account.key.sign(__import__("hashlib").sha256(encode(fields)).digest())
+        sig = scene.account.key.sign(sha256(encode(fields)).digest())
         high = orders[curve] - int.from_bytes(sig[32:])
         fields["sig"] = sig[:32] + high.to_bytes(32)
 

@@ -11,6 +11,7 @@ from relay.verify.verdict import Accept, Drop, Reason, Refresh
 from tests.support.scene import ELSEWHERE, HOME, Scene
 
 SCENE = Scene()
+DELETED_AND_TAKEN_DOWN = AccountState(local_status="takendown", upstream_active=False, upstream_status="deleted")
 
 
 def status(active: bool, text: str | None = None, seq: int = 5) -> AccountEvent:
@@ -91,12 +92,12 @@ def test_identity_passes_from_the_own_host_at_once_and_from_elsewhere_after_a_fr
         (AccountState(upstream_active=False), (False, None)),
         (AccountState(upstream_active=False, upstream_status="suspended"), (False, "suspended")),
         (AccountState(local_status="takendown"), (False, "takendown")),
-        (AccountState(local_status="takendown", upstream_active=False, upstream_status="deleted"), (False, "takendown")),
+        (DELETED_AND_TAKEN_DOWN, (False, "takendown")),
         (AccountState(local_status="throttled"), (False, "throttled")),
     ],
 )
 def test_effective_status(state: AccountState, told: tuple[bool, str | None]) -> None:
-    """Checklist 173; the table of protocol.md section 17."""
+    """Checklist 173."""
     assert effective_status(state) == told
 
 

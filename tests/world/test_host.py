@@ -142,6 +142,19 @@ async def test_an_outdated_cursor_is_told_before_the_whole_window(nursery: trio.
         assert [read_frame(frame).payload["seq"] for frame in rest] == [4, 5]
 
 
+@pytest.mark.parametrize(("cursor", "expected"), [(3, [4, 5, 6]), (5, [6])])
+async def test_cursors_at_the_edges_of_the_window_are_plain(
+    nursery: trio.Nursery, cursor: int, expected: list[int]
+) -> None:
+    """Just before the floor is not outdated, the newest seq is not in the future."""
+    host = await started(nursery, events=5)
+    host.window.expire(4)
+    async with subscribed(host, f"?cursor={cursor}") as subscription:
+        host.emit(account_message(DID), NOW_MS)
+        frames = await take(subscription, len(expected))
+        assert [read_frame(frame).payload.get("seq") for frame in frames] == expected
+
+
 @pytest.mark.parametrize(("query", "status"), [("?cursor=x", 400), ("?cursor=-1", 400), ("?cursor=", 400)])
 async def test_a_malformed_cursor_is_refused_before_the_upgrade(nursery: trio.Nursery, query: str, status: int) -> None:
     host = await started(nursery)

@@ -66,6 +66,12 @@ def test_multikeys_have_the_prefix_of_their_curve() -> None:
     assert multikey(make_key(rng, "p256")).startswith("zDnae")
 
 
+def test_known_multikeys() -> None:
+    """The generators of both curves: secret key 1."""
+    assert multikey(K256Key(1)) == "zQ3shVc2UkAfJCdc1TR8E66J85h48P43r93q8jGPkPpjF9Ef9"
+    assert multikey(P256Key(1)) == "zDnaepsL7AXenJkVYdkh5KuKsSU7Ykh7kyXaLLU7auN9FWSiZ"
+
+
 def test_did_key_vectors() -> None:
     """The public pairs of private key and did:key, both curves."""
     folder = shared_dir() / "vectors/atproto/crypto"

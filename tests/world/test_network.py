@@ -172,8 +172,10 @@ def test_a_migrated_account_commits_at_its_new_host_with_its_new_key() -> None:
         ("#sync", False),
         ("#commit", True),
     ]
+    assert account not in network.writers
     (farewell,) = network.step(NOW_MS + 1 + SMALL.quiet_ms)
     assert (farewell.host, farewell.message.payload["active"], farewell.passes) == (old_host, False, False)
+    assert account in network.writers
 
 
 def test_the_directory_can_lag() -> None:

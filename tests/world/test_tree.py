@@ -208,7 +208,7 @@ def test_walking() -> None:
 
 def test_inversion_path_reaches_the_neighbours() -> None:
     """For each key, the nodes that hold the keys right before and after it are on its inversion path."""
-    tree = tree_of(POOL)
+    tree = tree_of([f"a/{number}" for number in range(2000)])
     keys = [key for key, _ in items(tree)]
     for before, key, after in zip(keys, keys[1:], keys[2:], strict=False):
         held = {held for node in inversion_path(tree, key) for held in node.keys}

@@ -1,0 +1,145 @@
+"""What `relay check` finds; each problem once planted, none on a fit machine."""
+
+import os
+import resource
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from relay.app import check
+from relay.app.config import load
+from relay.app.kinds import Address
+from relay.app.listening import bind, bound_address
+from relay.app.settings import ListenSettings, RelaySettings
+from relay.identity.settings import IdentitySettings
+from relay.net.server import Request, Response, Site, serve_http
+from relay.store.settings import LogSettings
+
+DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
+DATE_SECONDS = 1_792_567_680.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> RelaySettings:
+    """A private network with small needs, so that the machine of the test is fit for it."""
+    environ = {
+        "RELAY_DATA_DIR": os.path.relpath(tmp_path / "data"),
+        "RELAY_HOSTS_ALLOW_PRIVATE": "true",
+        "RELAY_HOSTS_ALLOW_INSECURE": "true",
+        "RELAY_CONSUMERS_MAX": "10",
+    }
+    fit = load(Path(os.devnull), environ, cores=64)
+    any_port = Address("127.0.0.1", 0)
+    return replace(fit, listen=ListenSettings(api=any_port, metrics=any_port))
+
+
+def test_a_fit_machine_has_no_local_problem(settings: RelaySettings) -> None:
+    assert list(check.data_dir_problems(settings)) == []
+    assert list(check.limit_problems(settings)) == []
+    assert list(check.listen_problems(settings)) == []
+
+
+def test_nothing_is_left_on_the_disk(settings: RelaySettings, tmp_path: Path) -> None:
+    list(check.data_dir_problems(settings))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_dir_below_a_file_is_found(settings: RelaySettings, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+
+    (problem,) = check.data_dir_problems(settings)
+
+    assert problem.startswith("data_dir: ")
+    assert "cannot be written" in problem
+
+
+def test_a_path_too_long_for_sockets_is_found(settings: RelaySettings, tmp_path: Path) -> None:
+    (problem,) = check.data_dir_problems(replace(settings, data_dir=tmp_path / ("x" * 100)))
+
+    assert "too long a path for sockets" in problem
+
+
+def test_a_window_larger_than_the_disk_is_found(settings: RelaySettings) -> None:
+    by_bytes = replace(settings, log=LogSettings(window_bytes=1 << 55))
+    public = replace(settings, hosts=replace(settings.hosts, allow_private=False), log=LogSettings(window_hours=87_600))
+
+    assert any(problem.startswith("log.window_bytes: ") for problem in check.disk_problems(by_bytes))
+    assert any(problem.startswith("log.window_hours: ") for problem in check.disk_problems(public))
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "named"), [("RLIMIT_NOFILE", 64, "open files"), ("RLIMIT_AS", 1 << 30, "address space")]
+)
+def test_limits_below_the_need_are_found(
+    settings: RelaySettings, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, named: str
+) -> None:
+    real: Callable[[int], tuple[int, int]] = resource.getrlimit
+    wanted = getattr(resource, limit)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (value, value) if which == wanted else real(which))
+
+    (problem,) = check.limit_problems(settings)
+
+    assert problem.startswith(f"{named}: ")
+
+
+def test_an_address_in_use_is_found(settings: RelaySettings) -> None:
+    (other,) = bind("listen.api", Address("127.0.0.1", 0), 1)
+    with other:
+        taken = replace(settings, listen=replace(settings.listen, metrics=bound_address(other)))
+
+        (problem,) = check.listen_problems(taken)
+
+    assert problem.startswith("listen.metrics: cannot listen on")
+
+
+@pytest.mark.parametrize(
+    ("date", "skew", "words"),
+    [
+        (DATE, 0, None),
+        (DATE, 29, None),
+        (DATE, 31, "31 s ahead of"),
+        (DATE, -400, "400 s behind"),
+        ("", 1e6, None),
+        ("yesterday", 1e6, None),
+    ],
+)
+def test_the_clock_is_compared_with_the_directory(date: str, skew: float, words: str | None) -> None:
+    problem = check.clock_problem(date, DATE_SECONDS + skew)
+
+    assert (problem is None) if words is None else (problem is not None and words in problem)
+
+
+async def test_a_directory_that_answers_is_no_problem_and_lends_its_clock(
+    settings: RelaySettings, nursery: trio.Nursery
+) -> None:
+    def directory(status: int) -> Site:
+        async def answer(request: Request) -> Response:
+            return Response(status, (("Date", DATE),))
+
+        return Site(answer)
+
+    async def problems(status: int, now: float) -> list[str]:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(serve_http, listeners, directory(status))
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        return await check.plc_problems(replace(settings, identity=IdentitySettings(plc_url=url)), lambda: now)
+
+    assert await problems(200, DATE_SECONDS) == []
+    assert await problems(404, DATE_SECONDS) == []
+    assert (await problems(200, DATE_SECONDS + 100))[0].startswith("clock: 100 s ahead of")
+    assert (await problems(503, DATE_SECONDS))[0].endswith("answers with HTTP status 503")
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_directory_that_cannot_be_reached_is_found(settings: RelaySettings) -> None:
+    (closed,) = bind("listen.api", Address("127.0.0.1", 0), 1)
+    url = f"http://{bound_address(closed)}"
+    closed.close()
+
+    (problem,) = await check.plc_problems(replace(settings, identity=IdentitySettings(plc_url=url)))
+
+    assert problem.startswith(f"identity.plc_url: {url} cannot be reached")

@@ -1,0 +1,176 @@
+"""`relay run` as an operator meets it: real processes of all roles, signals, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, chdir
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+import trio
+
+from relay.app.assignment import control_path
+from relay.app.config import load
+from relay.app.run import bound, crew_of
+from relay.net.control import ask
+from relay.net.dial import Dialer
+from relay.net.http import HttpClient, HttpResponse
+from relay.serve.settings import ServeRoleSettings
+
+COMMAND = (sys.executable, "-m", "relay", "run")
+PRIVATE = {
+    "RELAY_LISTEN_API": "127.0.0.1:0",
+    "RELAY_LISTEN_METRICS": "127.0.0.1:0",
+    "RELAY_HOSTS_ALLOW_PRIVATE": "true",
+    "RELAY_HOSTS_ALLOW_INSECURE": "true",
+    "RELAY_LOG_SYNC": "false",
+    "RELAY_LOG_STATE_MAP_BYTES": "256MiB",
+    "RELAY_LOGGING_FORMAT": "json",
+    "RELAY_START_WAIT_SECONDS": "0",
+}
+
+
+class Relay(NamedTuple):
+    """A running `relay run`, and the lines it logged so far."""
+
+    process: trio.Process
+    lines: list[dict[str, Any]]
+
+    async def logged(self, event: str) -> dict[str, Any]:
+        """The first line of that event; more are read until it comes."""
+        with trio.fail_after(60):
+            while True:
+                for line in self.lines:
+                    if line["event"] == event:
+                        return line
+                await trio.sleep(0.01)
+
+    async def get(self, key: str, path: str) -> HttpResponse:
+        address = (await self.logged("relay_starting"))[key]
+        client = HttpClient(Dialer(allow_private=True, allow_insecure=True), "test")
+        return await client.get(f"http://{address}{path}", timeout_seconds=10, body_bytes_max=1 << 20)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """The working folder of the relay; its data_dir is `./data`, short enough for Unix sockets."""
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+@asynccontextmanager
+async def running(**environ: str) -> AsyncIterator[Relay]:
+    async with trio.open_nursery() as nursery:
+        process = await trio.lowlevel.open_process(COMMAND, stderr=subprocess.PIPE, env=clean_environ(environ))
+        relay = Relay(process, [])
+        nursery.start_soon(collect, process, relay.lines)
+        try:
+            yield relay
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def collect(process: trio.Process, lines: list[dict[str, Any]]) -> None:
+    assert process.stderr is not None
+    pending = b""
+    async for data in process.stderr:
+        *complete, pending = (pending + data).split(b"\n")
+        lines.extend(json.loads(line) for line in complete)
+
+
+def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    return {**inherited, **PRIVATE, **environ}
+
+
+async def test_a_relay_starts_answers_and_drains_on_sigterm(folder: Path) -> None:
+    async with running() as relay:
+        await relay.logged("relay_ready")
+        assert (await relay.get("api", "/_health")).status == 200
+        metrics = (await relay.get("metrics", "/metrics")).body.decode()
+        workers = json.loads(await ask(control_path(Path("data"), "supervisor"), "GET", "/workers", timeout_seconds=10))
+
+        relay.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(25):
+            code = await relay.process.wait()
+
+    assert code == 0
+    assert relay.lines[-1]["event"] == "relay_stopped"
+    roles = {"housekeeping", "ingest", "serve"}
+    assert {worker["role"] for worker in workers if worker["up"]} == roles
+    for role in roles:
+        assert f'relay_worker_up{{role="{role}",worker="0"}} 1.0' in metrics
+        assert f'process_cpu_seconds_total{{role="{role}",worker="0"}}' in metrics
+
+
+async def test_a_second_relay_on_the_same_data_dir_names_the_first_and_exits_2(folder: Path) -> None:
+    async with running() as relay:
+        await relay.logged("relay_ready")
+
+        second = await trio.run_process(COMMAND, capture_stderr=True, check=False, env=clean_environ({}))
+
+    assert second.returncode == 2
+    assert f"data_dir: data is in use by pid {relay.process.pid} (supervisor)" in second.stderr.decode()
+
+
+async def test_an_address_in_use_is_told_in_a_line_and_exits_2(folder: Path) -> None:
+    async with running() as relay:
+        taken = (await relay.logged("relay_starting"))["api"]
+        environ = clean_environ({"RELAY_LISTEN_API": taken, "RELAY_DATA_DIR": "other"})
+
+        second = await trio.run_process(COMMAND, capture_stderr=True, check=False, env=environ)
+
+    assert second.returncode == 2
+    assert f"relay: listen.api: cannot listen on {taken}: Address already in use\n" in second.stderr.decode()
+
+
+async def test_a_folder_that_holds_something_else_is_told_in_a_line_and_left_alone(folder: Path) -> None:
+    (folder / "data" / "state").mkdir(parents=True)
+    (folder / "data" / "state" / "data.mdb").write_bytes(b"not ours")
+
+    run = await trio.run_process(COMMAND, capture_stderr=True, check=False, env=clean_environ({}))
+
+    assert run.returncode == 1
+    assert run.stderr.startswith(b"relay: data_dir: ")
+    assert (folder / "data" / "state" / "data.mdb").read_bytes() == b"not ours"
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_a_path_too_long_for_sockets_is_told_before_anything_is_made(folder: Path) -> None:
+    environ = clean_environ({"RELAY_DATA_DIR": "x" * 90})
+
+    run = await trio.run_process(COMMAND, capture_stderr=True, check=False, env=environ)
+
+    assert run.returncode == 2
+    assert b"too long a path for sockets" in run.stderr
+    assert names_in(folder) == []
+
+
+def test_each_serve_worker_is_handed_its_own_sockets_api_first() -> None:
+    environ = {**PRIVATE, "RELAY_LISTEN_ADMIN": "127.0.0.1:0", "RELAY_WORKERS_SERVE": "2", "RELAY_WORKERS_INGEST": "3"}
+    settings = load(Path(os.devnull), environ, cores=1)
+    with bound(settings) as sockets:
+        crew = crew_of(settings, sockets)
+
+        assert [(spec.role, spec.index, spec.count) for spec in crew] == [
+            ("housekeeping", 0, 1),
+            ("ingest", 0, 3),
+            ("ingest", 1, 3),
+            ("ingest", 2, 3),
+            ("serve", 0, 2),
+            ("serve", 1, 2),
+        ]
+        assert [spec.sockets for spec in crew[4:]] == list(zip(sockets.api, sockets.admin, strict=True))
+        assert all(not spec.sockets for spec in crew[:4])
+        assert msgspec.json.decode(crew[4].settings, type=ServeRoleSettings).log == settings.log

@@ -1,0 +1,108 @@
+"""Health, readiness, the window and the front page."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.serve.pages import not_ready
+from relay.serve.settings import ServeRoleSettings
+from relay.store.settings import LogSettings
+from relay.store.window import Window
+from tests.support.log_writer import START_MS
+from tests.support.serving import request, serve
+
+SETTINGS = ServeRoleSettings(tip_age_seconds_max=3600, disk_free_bytes_min=1000)
+WINDOW = Window(100, START_MS - 5000, 200, START_MS, ())
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "free_bytes", "reasons"),
+    [
+        (START_MS, 1000, 0),
+        (START_MS + 3_600_000, 1000, 0),
+        (START_MS + 3_600_001, 1000, 1),
+        (START_MS - 3_600_001, 1000, 1),  # our clock is behind
+        (START_MS, 999, 1),
+        (START_MS + 9_999_999, 0, 2),
+    ],
+)
+def test_every_reason_against_readiness(now_ms: int, free_bytes: int, reasons: int) -> None:
+    assert len(not_ready(WINDOW, now_ms, free_bytes, SETTINGS)) == reasons
+
+
+def test_a_log_that_never_held_anything_is_ready() -> None:
+    assert not_ready(Window(1, 0, 0, 0, ()), START_MS, 1000, SETTINGS) == []
+
+
+async def test_readiness_over_http_tells_load_balancers_and_people(tmp_path: Path) -> None:
+    async with serve(tmp_path) as serving:
+        serving.log.append()
+        serving.now_ms = serving.log.time_ms + 1000
+        reply = await serving.get("/_ready")
+        assert (reply.status, reply.json["ready"], reply.json["reasons"]) == (200, True, [])
+        assert "log.sync" in reply.json["warnings"][0]  # tests do not sync
+        serving.free_bytes = 5
+        reply = await serving.get("/_ready")
+        assert reply.status == 503
+        assert "disk" in reply.json["reasons"][0]
+
+
+async def test_health_needs_a_store_that_can_be_read(tmp_path: Path) -> None:
+    """Checklist 249: 200 with the version, 500 once reading fails."""
+    async with serve(tmp_path) as serving:
+        for path in ("/_health", "/xrpc/_health"):
+            reply = await serving.get(path)
+            assert (reply.status, reply.json["status"]) == (200, "ok")
+            assert reply.json["version"]
+            assert (await request(serving.port, "HEAD", path)).body == b""
+
+
+async def test_the_window_as_json(tmp_path: Path) -> None:
+    async with serve(tmp_path) as serving:
+        empty = (await serving.get("/window")).json
+        assert empty["floorSeq"] == empty["tipSeq"] + 1
+        assert (empty["floorTime"], empty["tipTime"]) == (None, None)
+        first = serving.log.append(3)[0]
+        serving.log.append(2, after_ms=60_000)
+        window = (await serving.get("/window")).json
+        assert (window["floorSeq"], window["tipSeq"]) == (first, first + 4)
+        assert window["floorTime"] == "2026-09-21T14:13:20.010Z"
+        assert window["tipTime"] == "2026-09-21T14:14:20.010Z"
+        assert window["raises"] == []
+
+
+async def test_the_window_finds_the_seq_of_a_moment(tmp_path: Path) -> None:
+    """The first seq at or after it; before the window its floor, after the tip the seq to come."""
+    async with serve(tmp_path) as serving:
+        first = serving.log.append(3)[0]
+        serving.log.append(2, after_ms=60_000)
+        for at, seq in (
+            ("2026-09-21T14:13:20.010Z", first),
+            ("2026-09-21T14:13:20.011Z", first + 3),
+            ("2026-09-21T16:14:00%2B02:00", first + 3),
+            ("2026-09-21T14:14:20.011Z", first + 5),
+            ("1970-01-01T00:00:00Z", first),
+            ("0000-01-01T00:00:00Z", first),
+        ):
+            assert (await serving.get(f"/window?at={at}")).json["seq"] == seq, at
+        for at in ("", "yesterday", "2026-09-21", "2026-09-21T14:13:20", "2026-13-01T00:00:00Z"):
+            assert (await serving.get(f"/window?at={at}")).status == 400, at
+
+
+async def test_raises_are_shown(tmp_path: Path) -> None:
+    async with serve(tmp_path) as first:
+        before = first.log.append()[0]
+    raised = LogSettings(sync=False, initial_seq=before + 1000, state_map_bytes=64 << 20)
+    async with serve(tmp_path, log=raised) as serving:
+        shown = (await serving.get("/window")).json["raises"]
+        assert shown == [{"beforeSeq": before, "afterSeq": before + 1000}]
+
+
+async def test_the_front_page_says_how_to_subscribe(tmp_path: Path) -> None:
+    async with serve(tmp_path) as serving:
+        serving.log.append(7)
+        reply = await serving.get("/", Host="relay.example.com")
+        assert reply.headers["content-type"].startswith("text/plain")
+        text = reply.body.decode()
+        assert "wss://relay.example.com/xrpc/com.atproto.sync.subscribeRepos" in text
+        assert "events held    7 " in text

@@ -1,0 +1,148 @@
+"""A whole worker as the supervisor runs it, its control socket, and the bookkeeping of its consumers."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from relay.net.exchange import Request
+from relay.observe.metrics import Metrics
+from relay.serve.audience import Audience, Visitor, address_group
+from relay.serve.pages import Pages
+from relay.serve.settings import ConsumerSettings, ServeRoleSettings, limits_share
+from relay.serve.tail import Tail
+from relay.serve.worker import run
+from relay.store.errors import Corrupt, StoreClosed
+from relay.store.layout import ACCOUNTS
+from relay.store.store import Store
+from tests.support.fake_consumer import connect
+from tests.support.log_writer import START_MS, LogWriter, did_of
+from tests.support.serving import LOG, request, serve
+
+
+async def test_run_serves_a_data_dir_until_it_is_drained(tmp_path: Path) -> None:
+    """The signature and the start protocol that every role has; the store is closed again at the end."""
+    store = Store.open(tmp_path, LOG, create=True, now_ms=START_MS)
+    expected = LogWriter(store)
+    expected.append(3)
+    store.close()
+    metrics, drain = Metrics(), trio.Event()
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    (control,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port, control_port = (each.socket.getsockname()[1] for each in (listener, control))
+
+    async def worker(task_status: trio.TaskStatus[None]) -> None:
+        await run(
+            settings=ServeRoleSettings(log=LOG),
+            data_dir=tmp_path,
+            index=0,
+            count=2,
+            metrics=metrics,
+            listeners=[listener],
+            control=control,
+            drain=drain,
+            task_status=task_status,
+        )
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(worker)
+        async with connect(port, "?cursor=0") as consumer:
+            assert await consumer.frames(3) == expected.after(0)
+            health = await request(control_port, "GET", "/health")
+            assert (health.status, health.json) == (200, {"status": "ok", "consumers": 1})
+            scrape = (await request(control_port, "GET", "/metrics")).body.decode()
+            assert "relay_serve_consumers 1.0" in scrape
+            assert "relay_serve_frames_sent_total 3.0" in scrape
+            drain.set()
+            _, closed = await consumer.rest()
+            assert closed.code == 1001
+    with pytest.raises(OSError, match="all attempts to connect"):
+        await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def test_the_control_socket_answers_nothing_else(tmp_path: Path) -> None:
+    async with serve(tmp_path) as serving:
+        assert (await request(serving.control, "GET", "/window")).status == 404
+        assert (await request(serving.control, "GET", "/kick")).status == 404
+        assert (await serving.get("/consumers")).status == 404
+        assert (await serving.get("/metrics")).status == 404
+
+
+async def test_a_consumer_is_described_for_operators(tmp_path: Path) -> None:
+    async with serve(tmp_path) as serving, connect(serving.port) as consumer:
+        serving.log.append(5)
+        await consumer.frames(5)
+        await trio.testing.wait_all_tasks_blocked()
+        (shown,) = (await request(serving.control, "GET", "/consumers")).json
+        assert shown["events_consumed"] == 5
+        assert shown["position"] == serving.log.tip
+        assert shown["lag_seconds"] == 0
+        assert shown["remote_addr"] == "127.0.0.1"
+        assert shown["connected_at"] > START_MS // 2
+
+
+async def test_lag_is_measured_in_log_time(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """A reader that stopped a minute of log before the tip is a minute behind."""
+    async with serve(tmp_path) as serving, serving.connect() as consumer:
+        serving.log.append(1)
+        await consumer.frames(1)
+        serving.log.append(1)
+        await trio.sleep(0.1)  # this one is being sent
+        serving.log.append(1, after_ms=60_000)
+        await trio.sleep(0.1)
+        (shown,) = serving.worker.audience.describe()
+        assert shown["lag_seconds"] == 60.01
+
+
+def test_workers_share_limits_and_number_their_consumers_apart(tmp_path: Path) -> None:
+    assert [limits_share(limit, 4) for limit in (5000, 20, 3, 1)] == [1250, 5, 1, 1]
+    store = Store.open(tmp_path, LOG, create=True, now_ms=START_MS)
+    metrics = Metrics().serve
+    tail = Tail(store, hot_bytes=1, metrics=metrics, now_ms=lambda: 0)
+    numbers = set()
+    for index in range(3):
+        audience = Audience(ConsumerSettings(), index=index, workers=3, tail=tail, metrics=metrics)
+        for _ in range(4):
+            with audience.seat(Visitor("10.0.0.1", "", 0)) as seat:
+                numbers.add(seat.number)
+    store.close()
+    assert len(numbers) == 12
+
+
+def test_what_counts_as_one_address() -> None:
+    """An IPv6 client owns its /64; a mapped IPv4 address is the IPv4 one; what is no address is itself."""
+    assert address_group("192.0.2.7") == "192.0.2.7" == address_group("::ffff:192.0.2.7")
+    assert address_group("2001:db8:1:2:3::4") == address_group("2001:db8:1:2:ffff::1")
+    assert address_group("2001:db8:1:2::1") != address_group("2001:db8:1:3::1")
+    assert address_group("unix") == "unix"
+
+
+async def test_health_says_so_when_the_store_cannot_be_read(tmp_path: Path) -> None:
+    """Checklist 249."""
+    store = Store.open(tmp_path, LOG, create=True, now_ms=START_MS)
+    settings = ServeRoleSettings(log=LOG)
+    pages = Pages(store, settings, now_ms=lambda: START_MS, disk_free=lambda: 1 << 40, consumers=lambda: 0)
+    asked = Request("GET", "/_health", (), {}, b"", "127.0.0.1")
+    assert (await pages.health(asked)).status == 200
+    store.close()
+    assert (await pages.health(asked)).status == 500
+    assert (await pages.ready(asked)).status == 503
+
+
+async def test_a_store_that_fails_ends_the_worker(tmp_path: Path) -> None:
+    """Design section 7: doubt about our own data is loud, it is not answered with a 500 and forgotten."""
+    with pytest.RaisesGroup(StoreClosed, flatten_subgroups=True):
+        async with serve(tmp_path) as serving:
+            serving.store.close()
+            await trio.sleep_forever()
+
+
+async def test_a_damaged_row_ends_the_worker(tmp_path: Path) -> None:
+    """The same for what a request finds: the row is ours, so nobody may be served from it."""
+    with pytest.RaisesGroup(Corrupt, flatten_subgroups=True):
+        async with serve(tmp_path) as serving:
+            state = serving.store._state
+            with state.writing() as txn:
+                txn.put(did_of(1).encode(), b"damaged", db=state.env.db[ACCOUNTS])
+            await serving.get(f"/xrpc/com.atproto.sync.getRepoStatus?did={did_of(1)}")

@@ -1,0 +1,182 @@
+"""Retention: by age and by bytes, always at the floor, never the active segment, and what readers notice of it."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.store.errors import BelowWindow
+from relay.store.store import Store
+from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, batch, fill, item, open_store, seqs, settings
+
+HOUR_MS = 3_600_000
+
+
+def hourly(store: Store, hours: int, *, start: int = 0) -> None:
+    """One frame an hour, so one segment each."""
+    for number in range(start, start + hours):
+        store.append(batch(item(0, number, number), time_ms=NOW_MS + number * HOUR_MS))
+
+
+def names(store: Store) -> tuple[int, ...]:
+    return store._segments.names()
+
+
+def deleted_but_open(folder: Path) -> list[str]:
+    """Files of `folder` that this process still has mapped, so that their space is not free."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in lines if line.endswith("(deleted)") and str(folder) in line]
+
+
+def test_what_is_older_than_the_window_goes(tmp_path: Path) -> None:
+    store = open_store(tmp_path, window_hours=3)
+    add_hosts(store)
+    hourly(store, 6)
+    assert store.retain() == 2
+    assert names(store) == tuple(FIRST_SEQ + number for number in (2, 3, 4, 5))
+    assert store.window()[:2] == (FIRST_SEQ + 2, NOW_MS + 2 * HOUR_MS)
+    assert seqs(store) == [FIRST_SEQ + number for number in (2, 3, 4, 5)]
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == [f"{name:016d}" for name in names(store)]
+    assert store.retain() == 0
+    store.close()
+
+
+def test_age_is_measured_against_the_newest_chunk_and_can_be_paused(tmp_path: Path) -> None:
+    store = open_store(tmp_path, window_hours=1)
+    add_hosts(store)
+    hourly(store, 3)
+    assert store.retain(by_time=False) == 0
+    assert store.retain() == 1
+    store.close()
+
+
+def test_the_log_is_cut_to_its_bytes_even_while_time_is_paused(tmp_path: Path) -> None:
+    store = open_store(tmp_path, segment_bytes=300_000, window_bytes=1_000_000)
+    add_hosts(store)
+    fill(store, 100, padding=20_000)
+    assert store.stats().log_bytes > 1_000_000
+    assert store.retain(by_time=False) > 0
+    stats = store.stats()
+    assert 500_000 < stats.log_bytes <= 1_000_000
+    found = seqs(store)
+    assert found == list(range(found[0], FIRST_SEQ + 100))
+    assert store.tip().floor == found[0]
+    assert store.audit().findings == ()
+    store.close()
+
+
+def test_the_active_segment_stays_whatever_the_bounds(tmp_path: Path) -> None:
+    store = open_store(tmp_path, window_hours=0.001, window_bytes=1)
+    add_hosts(store)
+    fill(store, 3)
+    assert store.retain() == 0
+    assert seqs(store) == [FIRST_SEQ, FIRST_SEQ + 1, FIRST_SEQ + 2]
+    store.close()
+
+
+def test_a_window_can_become_empty_and_keeps_its_floor(tmp_path: Path) -> None:
+    store = open_store(tmp_path, window_bytes=1)
+    add_hosts(store)
+    fill(store, 3)
+    store.append(batch(item(0, 0, 9), time_ms=NOW_MS + HOUR_MS))  # refused, but the segment was rolled for it
+    assert store.retain() == 1
+    assert store.window() == (FIRST_SEQ + 3, 0, FIRST_SEQ + 2, 0, ())
+    assert store.tip() == (FIRST_SEQ + 2, FIRST_SEQ + 3, NOW_MS + 2)
+    assert store.reader().read(FIRST_SEQ + 2, 1_000) is None
+    store.close()
+    again = Store.open(tmp_path, settings(window_bytes=1))
+    assert again.tip().floor == FIRST_SEQ + 3
+    again.append(batch(item(0, 3, 9), time_ms=NOW_MS))
+    assert again.window() == (FIRST_SEQ + 3, NOW_MS + 2, FIRST_SEQ + 3, NOW_MS + 2, ())
+    again.close()
+
+
+def test_a_reader_that_retention_overtook_is_told_the_floor(tmp_path: Path) -> None:
+    store = open_store(tmp_path, window_hours=1)
+    add_hosts(store)
+    hourly(store, 5)
+    reader = store.reader()
+    part = reader.read(FIRST_SEQ - 1, 1_000)
+    assert part is not None
+    store.retain()
+    with pytest.raises(BelowWindow) as raised:
+        reader.read(part.last_seq, 1_000)
+    assert raised.value.floor_seq == FIRST_SEQ + 3
+    assert seqs(store) == [FIRST_SEQ + 3, FIRST_SEQ + 4]
+    store.close()
+
+
+def test_a_reader_right_at_the_floor_is_not_disturbed(tmp_path: Path) -> None:
+    store = open_store(tmp_path, window_hours=1)
+    add_hosts(store)
+    hourly(store, 5)
+    reader = store.reader()
+    assert reader.read(FIRST_SEQ + 1, 1_000) is not None
+    store.retain()
+    part = reader.read(FIRST_SEQ + 2, 1_000)
+    assert part is not None
+    assert part.first_seq == FIRST_SEQ + 3
+    store.close()
+
+
+def test_a_removed_segment_is_closed_so_that_its_space_is_freed(tmp_path: Path) -> None:
+    store = open_store(tmp_path, window_hours=1)
+    add_hosts(store)
+    hourly(store, 5)
+    assert seqs(store)  # opens them all
+    store.retain()
+    assert deleted_but_open(tmp_path) == []
+    store.close()
+
+
+def test_a_borrowed_segment_survives_its_removal(tmp_path: Path) -> None:
+    """A read that is under way in another thread ends well; the env is closed after it."""
+    store = open_store(tmp_path, window_hours=1)
+    add_hosts(store)
+    hourly(store, 4)
+    with store._segments.borrowed(FIRST_SEQ, active=False) as env:
+        store.retain()
+        with env.begin() as txn:
+            assert txn.stat(db=env.db[b"chunks"])["entries"] == 1
+        assert deleted_but_open(tmp_path) != []
+    assert deleted_but_open(tmp_path) == []
+    store.close()
+
+
+class Died(BaseException):
+    """The process died here."""
+
+
+@pytest.mark.parametrize("step", ["floor_moved", "segment_renamed"])
+def test_a_pass_that_was_cut_off_is_finished_by_the_next(tmp_path: Path, step: str) -> None:
+    """Even when the window is wider by then: the floor has moved, so the segment is no longer part of the log."""
+
+    def die(name: str) -> None:
+        if name == step:
+            raise Died
+
+    store = Store.open(tmp_path, settings(window_hours=1), create=True, now_ms=NOW_MS, on_step=die)
+    add_hosts(store)
+    hourly(store, 4)
+    with pytest.raises(Died):
+        store.retain()
+    assert store.tip().floor == FIRST_SEQ + 1
+    assert seqs(store) == [FIRST_SEQ + 1, FIRST_SEQ + 2, FIRST_SEQ + 3]
+    store.close()
+    again = Store.open(tmp_path, settings(window_hours=100))
+    again.retain()
+    assert names(again) == (FIRST_SEQ + 1, FIRST_SEQ + 2, FIRST_SEQ + 3)
+    assert len(list((tmp_path / "log").iterdir())) == 3
+    assert again.audit().findings == ()
+    again.close()
+
+
+def test_stats_name_sizes_and_readers(store: Store) -> None:
+    fill(store, 3)
+    stats = store.stats()
+    assert stats.segments == 1
+    assert stats.log_bytes > 0
+    assert 0 < stats.state_bytes < stats.state_map_bytes == 64 << 20
+    assert stats.readers == ()
+    with store.view():
+        assert len(store.stats().readers) == 1
+    assert store.check_readers() == 0
