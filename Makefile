@@ -32,7 +32,7 @@ bench: $(VENV)/.dev ## run all benchmarks; one of them: .venv/bin/python -m benc
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 test-realpds: $(VENV)/.dev ## tests against a network of real PDSes (see tests/realpds)
-	$(BIN)/python -m pytest -q -m realpds tests/realpds
+	$(BIN)/python -m pytest -q -m realpds -o log_cli=true -o log_cli_level=INFO -o faulthandler_timeout=0 tests/realpds
 
 test-browser: $(VENV)/.dev ## tests of the pages in a real browser (see tests/browser)
 	$(BIN)/python -m pytest -q tests/browser

@@ -171,7 +171,7 @@ def exit_code(arguments: Arguments) -> int:
         print(f"relay: {error}", file=sys.stderr)
         return PROBLEM
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # whoever read our output has gone; so has what is buffered
+        sys.stdout = None  # whoever read our output has gone; so has what is buffered
         return DONE
     except KeyboardInterrupt:
         return INTERRUPTED

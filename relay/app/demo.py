@@ -21,6 +21,7 @@ from typing import NamedTuple
 import trio
 
 from relay.app.demoscreen import Figures, Screen
+from relay.app.lifecycle import on_stop_signals
 from relay.app.scorecard import Scorecard
 from relay.net.dial import Dialer
 from relay.net.errors import NetError
@@ -103,7 +104,7 @@ async def _play(options: DemoOptions, stage: Stage, place: Place, scorecard: Sco
         await nursery.start(_consume, place, scorecard)
         nursery.start_soon(_show, place, scorecard, screen, started)
         async with trio.open_nursery() as playing:
-            playing.start_soon(_stop_on_interrupt, playing.cancel_scope)
+            playing.start_soon(on_stop_signals, playing.cancel_scope.cancel, nursery.cancel_scope.cancel)
             if options.seconds:
                 playing.cancel_scope.deadline = started + options.seconds
             await play(stage, options.rate, _now_ms, scorecard.sent)
@@ -236,12 +237,6 @@ async def _figures(place: Place, scorecard: Scorecard, started: float) -> Figure
     finally:
         await client.aclose()
     return Figures.of(text, scorecard, trio.current_time() - started)
-
-
-async def _stop_on_interrupt(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            scope.cancel()
 
 
 def _now_ms() -> int:

@@ -19,6 +19,7 @@ from relay.observe.metrics import Metrics
 from relay.store.hosts import HostRow
 from relay.store.store import Store
 from relay.verify.chain import HostView
+from relay.verify.modes import mode_of
 
 POLL_SECONDS = 0.25
 HOSTS_PER_READ = 1_000
@@ -91,7 +92,10 @@ class Following:
         fresh = [row for host_id, row in wanted.items() if host_id not in self._followed]
         for row in wanted.values():
             known = self._followed.get(row.host_id)
-            if known is not None and row.asked_ms > known.row.asked_ms:
+            if known is None:
+                continue
+            known.stream.judge_under(self._mode(row))
+            if row.asked_ms > known.row.asked_ms:
                 self._followed[row.host_id] = known._replace(row=row)
                 known.wake.set()
         spread = min(len(fresh) * STAGGER_SECONDS_PER_HOST, STAGGER_SECONDS_MAX)
@@ -99,12 +103,15 @@ class Following:
             self._start(row, nursery, spread)
 
     def _start(self, row: HostRow, nursery: trio.Nursery, spread: float) -> None:
-        view = HostView(row.host_id, row.hostname, row.epoch, row.mode or self._roster.mode)
+        view = HostView(row.host_id, row.hostname, row.epoch, self._mode(row))
         stream = HostStream(view, row.cursor, self._roster.desk)
         followed = Followed(row, stream, Wake(), trio.CancelScope())
         self._followed[row.host_id] = followed
         delay = random.uniform(0, spread)  # noqa: S311 -- spreads connects, guards nothing
         nursery.start_soon(self._follow, followed, delay)
+
+    def _mode(self, row: HostRow) -> str:
+        return mode_of(row.mode, self._roster.mode, known_at_install=row.known_at_install, proven=row.proven)
 
     def _end(self, host_id: int) -> None:
         self._followed.pop(host_id).scope.cancel()

@@ -19,7 +19,12 @@ from relay.verify.commit import judge_commit
 from relay.verify.identity import Identity, judge_identity
 from relay.verify.reasons import reason_of
 from relay.verify.sync import judge_sync
-from relay.verify.verdict import Drop, Reason, Verdict
+from relay.verify.verdict import Accept, Drop, Reason, Verdict
+
+# Names in the `remarks` of an item and of a host's row.
+UNPROVEN = "unproven"
+CHAIN_BREAK = "chain_break"
+SINCE_DIFFERS = "since_differs"
 
 
 class Unfit(NamedTuple):
@@ -76,3 +81,11 @@ def outgoing(event: AccountScoped, frame: MessageFrame, state: AccountState) -> 
     if status is None:
         return template(kind, payload, overrides={"active": active}, without=("status",))
     return template(kind, payload, overrides={"active": active, "status": status})
+
+
+def remarks_on(verdict: Accept) -> tuple[str, ...]:
+    """What there is to count about an event that passes; nearly always nothing."""
+    if not (verdict.unproven or verdict.chain_break or verdict.since_differs):
+        return ()
+    flags = {UNPROVEN: verdict.unproven, CHAIN_BREAK: verdict.chain_break, SINCE_DIFFERS: verdict.since_differs}
+    return tuple(name for name, is_so in flags.items() if is_so)

@@ -18,7 +18,7 @@ from relay.crawl.subscription import ErrorFrameReceived
 from relay.identity.resolver import Resolver
 from relay.ingest.batcher import Batcher, Entry
 from relay.ingest.lanes import Lane, LowWater, Pending
-from relay.ingest.pipeline import Unfit, judge_event, outgoing, read_message
+from relay.ingest.pipeline import CHAIN_BREAK, UNPROVEN, Unfit, judge_event, outgoing, read_message, remarks_on
 from relay.ingest.settings import IngestSettings
 from relay.observe.metrics import Metrics
 from relay.protocol.errors import FramingError
@@ -29,6 +29,7 @@ from relay.store.batch import DropNote, HostMark, Item
 from relay.store.store import Store
 from relay.store.view import View
 from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
+from relay.verify.modes import RATCHET, STRICT
 from relay.verify.verdict import Accept, Drop, Reason, Refresh, Verdict
 
 NORMAL_LIFE = frozenset(
@@ -65,6 +66,7 @@ class HostStream:
         self._accepted = 0
         self._dropped: Counter[str] = Counter()
         self._last_event_ms = 0
+        self._proven = False
 
     # What a subscription calls.
 
@@ -135,6 +137,10 @@ class HostStream:
         """The item is in the log: it counts as progress of the host."""
         self.progress += 1
         self.desk.metrics.append.events_appended.labels(entry.pending.frame.type).inc()
+        if UNPROVEN in entry.item.remarks:
+            self.desk.metrics.ingest.events_unproven.inc()
+        if CHAIN_BREAK in entry.item.remarks:
+            self.desk.metrics.ingest.chain_breaks.inc()
         self._settled.set()
 
     def take_mark(self) -> HostMark:
@@ -146,6 +152,7 @@ class HostStream:
             last_event_ms=self._last_event_ms,
             accepted=self._accepted,
             dropped=dict(self._dropped),
+            proven=self._proven,
         )
         self._accepted = 0
         self._dropped.clear()
@@ -246,7 +253,9 @@ class HostStream:
         if isinstance(verdict, Accept):
             template = outgoing(event, pending.frame, verdict.state)
             if template.frame_bytes_max <= MESSAGE_BYTES_MAX:
-                item = Item(event.did, account.version, verdict.state, template, self.host.host_id, event.seq)
+                self._end_ratchet(verdict)
+                host_id, remarks = self.host.host_id, remarks_on(verdict)
+                item = Item(event.did, account.version, verdict.state, template, host_id, event.seq, remarks)
                 self.desk.batcher.put(Entry(item, pending, self))
                 return
             verdict = Drop(Reason.FRAME_TOO_BIG)
@@ -256,6 +265,17 @@ class HostStream:
         rev = event.rev if isinstance(event, CommitEvent | SyncEvent) else ""
         self._note(verdict, event.did if account.version else None, rev, event.seq, now_ms)
         self.desk.batcher.touch(self)
+
+    def judge_under(self, mode: str) -> None:
+        """From now on judge by this mode; once the host has sent a proven commit, the ratchet is closed to it."""
+        closed = self._proven and mode == RATCHET
+        self.host = self.host._replace(mode=STRICT if closed else mode)
+
+    def _end_ratchet(self, verdict: Accept) -> None:
+        """The first proven commit closes the ratchet, here at once and with its own append in the host's row."""
+        if verdict.proven and not self._proven:
+            self._proven = True
+            self.judge_under(self.host.mode)
 
     # Bounds and books.
 

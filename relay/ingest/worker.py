@@ -31,6 +31,7 @@ from relay.net.http import HttpClient
 from relay.net.server import serve_http
 from relay.observe.metrics import CONTENT_TYPE, Metrics
 from relay.store.batch import Appended, Batch
+from relay.store.errors import StoreError
 from relay.store.store import Store
 from relay.verify.identity import Identity
 
@@ -100,7 +101,7 @@ class Worker:
         following = Following(self._roster(index, count))
         async with trio.open_nursery() as nursery:
             await nursery.start(self.resolver.run)
-            await nursery.start(serve_http, [control], Site(self._answer))
+            await nursery.start(serve_http, [control], Site(self._answer, fatal=(AssertionError, StoreError)))
             async with trio.open_nursery() as appending:
                 appending.start_soon(self.batcher.run)
                 async with trio.open_nursery() as reading:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import trio
 
-PING_SECONDS = 30.0  # without a write of ours (design section 5; protocol.md 2.6)
+PING_SECONDS = 30.0  # without a write of ours, or without a word of theirs (design section 5; protocol.md 2.6)
 SILENCE_SECONDS = 90.0  # without anything read while we read: dead (design section 5)
+WAITED_SECONDS = 0.05  # a send that took longer waited for the peer, not for this process
 SEND_BYTES = 65_536  # one step of a send; progress is visible between steps
 
 
@@ -20,6 +21,9 @@ class WatchedStream(trio.abc.Stream):
     Attributes:
         accepted_bytes: bytes the kernel took so far; only ever grows.
         last_write: trio time of the last completed send.
+        last_read: trio time of the last byte read.
+        last_progress: trio time at which a send that had to wait went on: the peer took bytes. One that did not wait
+            proves nothing, since the kernel takes bytes for a dead peer as well.
         waiting_since: trio time of the last byte read, or of when waiting for one began; None while nobody reads,
             because our silence is not theirs (design section 4). A wait that is longer than one read sets it itself.
         torn: a send was cut off, so the peer's view of the stream is broken: only `trio.aclose_forcefully` is left.
@@ -30,7 +34,7 @@ class WatchedStream(trio.abc.Stream):
         self._lock = trio.Lock()
         self._closed = False
         self.accepted_bytes = 0
-        self.last_write = trio.current_time()
+        self.last_write = self.last_read = self.last_progress = trio.current_time()
         self.waiting_since: float | None = None
         self.torn = False
 
@@ -50,8 +54,7 @@ class WatchedStream(trio.abc.Stream):
                 raise trio.ClosedResourceError("the stream is closed, or a send was cut off")
             self.torn = True
             if len(data) <= SEND_BYTES:
-                await self._stream.send_all(data)
-                self.accepted_bytes += len(data)
+                await self._send_step(data)
             else:
                 await self._send_stepwise(memoryview(data))
             self.torn = False
@@ -61,9 +64,15 @@ class WatchedStream(trio.abc.Stream):
 
     async def _send_stepwise(self, data: memoryview) -> None:
         for at in range(0, len(data), SEND_BYTES):
-            step = data[at : at + SEND_BYTES]
-            await self._stream.send_all(step)
-            self.accepted_bytes += len(step)
+            await self._send_step(data[at : at + SEND_BYTES])
+
+    async def _send_step(self, data: bytes | bytearray | memoryview) -> None:
+        started = trio.current_time()
+        await self._stream.send_all(data)
+        self.accepted_bytes += len(data)
+        now = trio.current_time()
+        if now - started >= WAITED_SECONDS:
+            self.last_progress = now
 
     async def wait_send_all_might_not_block(self) -> None:
         """As in `trio.abc.SendStream`."""
@@ -76,7 +85,9 @@ class WatchedStream(trio.abc.Stream):
         others_wait = self.waiting_since is not None
         self.waiting_since = trio.current_time()
         try:
-            return await self._stream.receive_some(max_bytes)
+            data = await self._stream.receive_some(max_bytes)
+            self.last_read = trio.current_time()
+            return data
         finally:
             self.waiting_since = trio.current_time() if others_wait else None
 
@@ -91,12 +102,15 @@ class WatchedStream(trio.abc.Stream):
 
 
 async def ping_when_quiet(stream: WatchedStream, ping: Callable[[], bytes]) -> None:
-    """Send `ping()` whenever nothing was written for `PING_SECONDS`; returns when the stream takes nothing any more.
+    """Send `ping()` when nothing was written, or nothing read, for `PING_SECONDS`; at most once in that time.
 
-    A ping that waits behind a slow peer waits here and nowhere else.
+    Both count: without a write the path may be closed in between, and a peer that only listens says nothing of its own
+    however busy we keep it. Returns when the stream takes nothing any more. A ping that waits behind a slow peer waits
+    here and nowhere else.
     """
+    last_ping = float("-inf")
     while True:
-        due = stream.last_write + PING_SECONDS
+        due = max(last_ping, min(stream.last_write, stream.last_read)) + PING_SECONDS
         if trio.current_time() < due:
             await trio.sleep_until(due)
             continue
@@ -104,14 +118,16 @@ async def ping_when_quiet(stream: WatchedStream, ping: Callable[[], bytes]) -> N
             await stream.send_all(ping())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return  # the reading side says why
+        last_ping = trio.current_time()
 
 
 async def wait_silent(stream: WatchedStream) -> None:
-    """Return once nothing was read for `SILENCE_SECONDS` while somebody was reading."""
+    """Return once nothing was read for `SILENCE_SECONDS` while somebody was reading, and no send made progress."""
     while True:
         now = trio.current_time()
-        dead_at = (now if stream.waiting_since is None else stream.waiting_since) + SILENCE_SECONDS
+        waiting_since = now if stream.waiting_since is None else stream.waiting_since
+        dead_at = max(waiting_since, stream.last_progress) + SILENCE_SECONDS
         if now >= dead_at:
             return
-        # A wait that begins later than now ends later too, so the earliest possible moment is the one to wake at.
+        # A sign of life that comes later ends later too, so the earliest possible moment is the one to wake at.
         await trio.sleep_until(dead_at)

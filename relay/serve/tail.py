@@ -168,5 +168,4 @@ class Tail:
         """
         async with self._turn:
             part = reader.read(after_seq, bytes_max)
-            await trio.lowlevel.checkpoint()
         return cut(part) if part is not None else []

@@ -28,13 +28,16 @@ SEGMENT_MS_MAX = 3_600_000
 
 
 class _Compared(NamedTuple):
-    """Items against rows. `rows` by DID, packed, in order of first change; `lowest_refused` upstream seq by host id."""
+    """Items against rows. `rows` by DID, packed, in order of first change; by host id the `lowest_refused` upstream seq,
+    the `refused_count`, and the `remarks` on items that were not refused.
+    """
 
     templates: list[FrameTemplate]
     rows: dict[str, bytes]
     refused: tuple[int, ...]
     lowest_refused: dict[int, int]
     refused_count: dict[int, int]
+    remarks: dict[int, dict[str, int]]
 
 
 def append(state: State, segments: Segments, settings: LogSettings, batch: Batch) -> Appended:
@@ -84,7 +87,7 @@ def _append(log: _Log, row: LogRow, batch: Batch) -> Appended:
 
 
 def _compare(state: State, txn: "Txn[bytes]", items: Sequence[Item]) -> _Compared:
-    compared = _Compared([], {}, (), {}, {})
+    compared = _Compared([], {}, (), {}, {}, {})
     refused: list[int] = []
     refused_dids: set[str] = set()
     accounts = state.env.db[ACCOUNTS]
@@ -105,6 +108,9 @@ def _compare(state: State, txn: "Txn[bytes]", items: Sequence[Item]) -> _Compare
         compared.rows[did] = pack_account(item.state, item.version + 1)
         if item.template is not None:
             compared.templates.append(item.template)
+        for remark in item.remarks:
+            counts = compared.remarks.setdefault(item.host_id, {})
+            counts[remark] = counts.get(remark, 0) + 1
     return compared._replace(refused=tuple(refused))
 
 
@@ -122,6 +128,8 @@ def _host_change(mark: HostMark, compared: _Compared) -> HostChange:
         accepted=max(0, mark.accepted - compared.refused_count.get(mark.host_id, 0)),
         dropped={str(reason): count for reason, count in mark.dropped.items()},
         last_error=mark.last_error,
+        proven=mark.proven,
+        remarks=compared.remarks.get(mark.host_id, {}),
     )
 
 

@@ -16,7 +16,7 @@ class Item(NamedTuple):
     """One settled event: the row it leaves behind and, unless it only changes the row, the frame it emits.
 
     `version` is the row version it was verified against, 0 for no row. `upstream_seq` is the host's number of
-    the event.
+    the event. `remarks` are names under which the host's row counts it, if it is not refused.
     """
 
     did: str
@@ -25,10 +25,14 @@ class Item(NamedTuple):
     template: FrameTemplate | None
     host_id: int
     upstream_seq: int
+    remarks: tuple[str, ...] = ()
 
 
 class HostMark(NamedTuple):
-    """How far one host's stream is settled, and what was counted on the way. `dropped` maps a reason to a count."""
+    """How far one host's stream is settled, and what was counted on the way. `dropped` maps a reason to a count.
+
+    `proven` says that the host has sent a proven commit; once it did, every later mark may say so again.
+    """
 
     host_id: int
     epoch: int
@@ -37,6 +41,7 @@ class HostMark(NamedTuple):
     accepted: int = 0
     dropped: Mapping[str, int] = {}
     last_error: str | None = None
+    proven: bool = False
 
 
 class DropNote(NamedTuple):

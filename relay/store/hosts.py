@@ -21,7 +21,8 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     own seqs, None while nothing was read; `cursor_before` is the one given up at the last restart of the host's seqs.
     `start` says where a first read begins: "window" or "live". `account_limit` None means that of the tier. `rates` are
     an operator's bounds by name. `asked_ms` is when somebody last asked for the host to be tried at once. `proven` is
-    set by the first proven commit and ends the ratchet for good.
+    set by the first proven commit and ends the ratchet for good. `remarks` counts accepted events by what there was to
+    remark on them, "unproven" for one.
     """
 
     host_id: int
@@ -47,6 +48,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_error: str = ""
     accepted: int = 0
     dropped: dict[str, int] = {}
+    remarks: dict[str, int] = {}
 
 
 class HostChange(msgspec.Struct, frozen=True, array_like=True):
@@ -59,11 +61,23 @@ class HostChange(msgspec.Struct, frozen=True, array_like=True):
     accepted: int
     dropped: dict[str, int]
     last_error: str | None
+    proven: bool = False
+    remarks: dict[str, int] = {}
 
 
 # Fields that only describe what happened: no worker has to look again because one of them changed.
 _BOOKKEEPING = frozenset(
-    {"status", "since_ms", "proven", "first_event_ms", "last_event_ms", "last_error", "accepted", "dropped"}
+    {
+        "status",
+        "since_ms",
+        "proven",
+        "first_event_ms",
+        "last_event_ms",
+        "last_error",
+        "accepted",
+        "dropped",
+        "remarks",
+    }
 )
 _FIXED = frozenset({"host_id", "hostname"})
 
@@ -136,9 +150,6 @@ def apply_change(env: Env, txn: "Txn[bytes]", change: HostChange) -> None:
     if change.cursor is not None and change.epoch >= epoch:
         ahead = change.epoch > epoch or cursor is None or change.cursor > cursor
         cursor, epoch = (change.cursor if ahead else cursor), change.epoch
-    dropped = dict(row.dropped)
-    for reason, count in change.dropped.items():
-        dropped[reason] = dropped.get(reason, 0) + count
     _put(
         env,
         txn,
@@ -149,10 +160,16 @@ def apply_change(env: Env, txn: "Txn[bytes]", change: HostChange) -> None:
             first_event_ms=row.first_event_ms or (change.last_event_ms if change.accepted else 0),
             last_event_ms=max(row.last_event_ms, change.last_event_ms),
             accepted=row.accepted + change.accepted,
-            dropped=dropped,
+            dropped=_sum(row.dropped, change.dropped),
+            remarks=_sum(row.remarks, change.remarks),
+            proven=row.proven or change.proven,
             last_error=row.last_error if change.last_error is None else change.last_error,
         ),
     )
+
+
+def _sum(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {**counts, **{name: counts.get(name, 0) + count for name, count in more.items()}} if more else counts
 
 
 def add_account_counts(env: Env, txn: "Txn[bytes]", counts: dict[int, int]) -> None:

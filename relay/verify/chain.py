@@ -28,7 +28,10 @@ NO_ACCOUNT = AccountState()
 
 
 class HostView(NamedTuple):
-    """The upstream host an event came from. `hostname` is normalised host[:port]; `epoch` counts its seq restarts."""
+    """The upstream host an event came from. `hostname` is normalised host[:port]; `epoch` counts its seq restarts.
+
+    `mode` is the one in force now (`relay.verify.modes.mode_of`).
+    """
 
     host_id: int
     hostname: str

@@ -65,6 +65,21 @@ _WORDS: dict[Reason, tuple[str, str]] = {
     Reason.COMMIT_REV_MISMATCH: ("The commit block has another `rev` than its message.", "sync"),
     Reason.SIGNATURE_FORMAT: ("The signature is not 64 bytes of r and s with a low s.", "cryptography"),
     Reason.SIGNATURE_INVALID: ("The signature does not verify with the key in the DID document.", "repository"),
+    Reason.OPS_INVALID: (
+        "An operation has an unknown action, an invalid path, or not the `cid` and `prev` of its action.",
+        "subscribeRepos lexicon, sync",
+    ),
+    Reason.OP_DUPLICATE_PATH: ("Two operations of one commit have the same path.", "sync"),
+    Reason.OP_PREV_MISSING: ("An update or delete does not say in `prev` which record was there before.", "sync"),
+    Reason.PREV_DATA_MISSING: ("The commit is not the first of its repo and has no `prevData`.", "sync"),
+    Reason.MST_INVALID: ("A tree node in the slice is not in its canonical form or place.", "repository"),
+    Reason.SLICE_INCOMPLETE: ("The slice lacks a tree node without which its operations cannot be undone.", "sync"),
+    Reason.RECORD_MISSING: ("The slice lacks the record of a create or update.", "repository"),
+    Reason.OP_NOT_IN_TREE: ("The tree does not hold what an operation says it made of it.", "sync"),
+    Reason.INVERSION_MISMATCH: (
+        "The operations, undone, do not lead back to `prevData`: one is missing, added or altered.",
+        "sync",
+    ),
     Reason.FRAME_TOO_BIG: ("The event as passed on would be over 5,000,000 bytes.", "sync"),
 }
 

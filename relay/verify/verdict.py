@@ -60,15 +60,33 @@ class Reason(StrEnum):
     # 11. signature
     SIGNATURE_FORMAT = "signature_format"
     SIGNATURE_INVALID = "signature_invalid"
+    # 12. operations by themselves
+    OPS_INVALID = "ops_invalid"
+    OP_DUPLICATE_PATH = "op_duplicate_path"
+    OP_PREV_MISSING = "op_prev_missing"
+    # 13-16. operations and tree
+    PREV_DATA_MISSING = "prev_data_missing"
+    MST_INVALID = "mst_invalid"
+    SLICE_INCOMPLETE = "slice_incomplete"
+    RECORD_MISSING = "record_missing"
+    OP_NOT_IN_TREE = "op_not_in_tree"
+    INVERSION_MISMATCH = "inversion_mismatch"
     # 19. emission
     FRAME_TOO_BIG = "frame_too_big"
 
 
 class Accept(NamedTuple):
-    """The event passes. `state` is the account row it leaves behind, with `version` still that of the row before."""
+    """The event passes. `state` is the account row it leaves behind, with `version` still that of the row before.
+
+    Of commits only: `chain_break` says that `prevData` is not the tree that was stored, `since_differs` that `since` is
+    not the rev that was. `proven`: the ops lead back to the `prevData` that is named; `unproven`: nothing shows that
+    they are all (`relay.verify.modes`). A first commit that names no `prevData` is neither.
+    """
 
     state: AccountState
     chain_break: bool = False
+    since_differs: bool = False
+    proven: bool = False
     unproven: bool = False
 
 

@@ -106,7 +106,7 @@ class Network:
         return Emission(account.host, account.repo.commit(list(writes.values()), account.key, now_ms))
 
     def create_account(self, now_ms: int, host: int | None = None) -> list[Emission]:
-        """A new, empty account. Its `#sync` repeats the rev of its first commit, so a relay has nothing to pass."""
+        """A new, empty account. Its `#sync` repeats its first commit, which changes nothing and passes."""
         account = new_account(self._rng, self._rng.randrange(len(self.hosts)) if host is None else host)
         self._settle(account)
         first = account.repo.commit([], account.key, now_ms)

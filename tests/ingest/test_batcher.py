@@ -104,7 +104,7 @@ def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     stores: list[Store] = []
 
     def make(**settings: int) -> Bench:
-        log = LogSettings(sync=False, state_map_bytes=1 << 26, **settings)  # type: ignore[arg-type]  # ints only here
+        log = LogSettings(sync=False, state_map_bytes=1 << 26, **settings)
         stores.append(Store.open(tmp_path / "data", log, create=True, now_ms=NOW_MS))
         return Bench(stores[-1], log)
 

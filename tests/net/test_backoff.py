@@ -1,3 +1,5 @@
+"""Delays between tries: bounds, growth, and what makes them short again."""
+
 from random import Random
 
 from relay.net.backoff import Backoff

@@ -1,3 +1,5 @@
+"""Token buckets and sliding counts against a clock of the test."""
+
 import math
 
 import pytest

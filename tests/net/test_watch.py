@@ -60,7 +60,8 @@ async def test_aclose_leaves_the_stream_below_open() -> None:
     assert await theirs.receive_some() == b"below"
 
 
-async def test_ping_counts_from_the_last_write(autojump_clock: trio.testing.MockClock) -> None:
+async def test_ping_counts_from_the_side_that_is_quiet_longer(autojump_clock: trio.testing.MockClock) -> None:
+    """A peer that only listens is asked for a sign of life however busy it is kept, and at most every 30 s."""
     ours, theirs = trio.testing.memory_stream_pair()
     stream = WatchedStream(ours)
     pinged: list[float] = []
@@ -71,10 +72,13 @@ async def test_ping_counts_from_the_last_write(autojump_clock: trio.testing.Mock
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ping_when_quiet, stream, ping)
-        await trio.sleep(20)
-        await stream.send_all(b"data")
-        await trio.sleep(100)
-        assert pinged == [50, 80, 110]
+        for second in range(100):
+            await stream.send_all(b"data")
+            await trio.sleep(1)
+            if second == 49:
+                await theirs.send_all(b"pong")
+                await stream.receive_some()
+        assert pinged == [30, 80]
         await theirs.aclose()  # the next ping finds nobody, and the task ends
 
 
@@ -113,4 +117,42 @@ async def test_silence_starts_anew_with_each_byte(autojump_clock: trio.testing.M
         nursery.start_soon(trickle)
         await wait_silent(stream)
         assert trio.current_time() == pytest.approx(5 * 89 + 90)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_send_that_had_to_wait_is_a_sign_of_life(autojump_clock: trio.testing.MockClock) -> None:
+    """Design section 8, rule 8: the pongs of a slow reader are stuck behind what it still has to read."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    stream = WatchedStream(ours)
+    stream.waiting_since = trio.current_time()
+    silent_at: list[float] = []
+
+    async def watch() -> None:
+        await wait_silent(stream)
+        silent_at.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        for _ in range(4):
+            nursery.start_soon(stream.send_all, b"x" * 10)
+            await trio.sleep(60)
+            assert await theirs.receive_some(10) == b"x" * 10
+        await trio.sleep(100)
+        assert silent_at == [pytest.approx(4 * 60 + 90)]
+
+
+async def test_a_send_that_did_not_wait_proves_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    ours, _theirs = trio.testing.memory_stream_pair()
+    stream = WatchedStream(ours)
+    stream.waiting_since = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def chatter() -> None:
+            while True:
+                await stream.send_all(b"x")
+                await trio.sleep(10)
+
+        nursery.start_soon(chatter)
+        await wait_silent(stream)
+        assert trio.current_time() == 90
         nursery.cancel_scope.cancel()

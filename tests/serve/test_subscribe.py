@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from wsproto.events import BytesMessage, Ping, TextMessage
 
 from relay.protocol.frame import parse_frame
@@ -86,6 +87,11 @@ async def test_a_cursor_inside_a_raise_waits_for_what_follows_it(tmp_path: Path)
                 assert await consumer.seqs(len(expected)) == expected
         async with connect(serving.port, f"?cursor={before - 1}") as consumer:
             assert await consumer.seqs(2) == [before, after]
+            expected = list(range(after + 1, serving.log.tip + 1))
+            assert await consumer.seqs(len(expected)) == expected
+            await trio.testing.wait_all_tasks_blocked()
+            counts = [shown["events_consumed"] for shown in serving.worker.audience.describe()]
+            assert counts[-1] == 2 + len(expected)  # the seqs that were never issued are not counted
 
 
 @pytest.mark.parametrize(

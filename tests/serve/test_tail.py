@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.protocol.frame import iter_messages, message_header
 from relay.serve.tail import PIECE_BYTES_MAX, HotWindow, Piece, cut
-from relay.store.read import LogSlice
+from relay.store.read import LogSlice, Reader
 from tests.support.fake_consumer import FakeConsumer, connect
 from tests.support.serving import Serving, serve
 
@@ -131,6 +131,34 @@ async def test_replays_do_not_delay_the_tip(tmp_path: Path) -> None:
                 serving.log.append()
                 assert await live.seqs(1) == [serving.log.tip]
             assert len(replayed) < 20
+
+
+async def test_replays_take_turns(tmp_path: Path) -> None:
+    """However many are behind, a pass of the scheduler does one read (two lie between two of our turns)."""
+
+    class CountedReader(Reader):
+        def read(self, after_seq: int, bytes_max: int) -> LogSlice | None:
+            reads.append(after_seq)
+            return super().read(after_seq, bytes_max)
+
+    reads: list[int] = []
+    most = 0
+    async with serve(tmp_path) as serving, trio.open_nursery() as nursery:
+        serving.log.append(50, pad_bytes=1000)
+        start = serving.log.tip - 50
+
+        async def replay() -> None:
+            reader = CountedReader(serving.store._log)
+            for _ in range(5):
+                assert await serving.worker.tail.read_behind(reader, start, 10_000)
+
+        for _ in range(20):
+            nursery.start_soon(replay)
+        while len(reads) < 100:
+            before = len(reads)
+            await trio.lowlevel.checkpoint()
+            most = max(most, len(reads) - before)
+    assert most in {1, 2}
 
 
 async def test_a_worker_that_slept_through_the_window_goes_on(tmp_path: Path) -> None:

@@ -242,6 +242,25 @@ def test_a_copy_whose_state_is_older_than_its_log_catches_up(tmp_path: Path) -> 
     store.close()
 
 
+def test_a_copy_whose_log_begins_beyond_its_state_is_corrupt(tmp_path: Path) -> None:
+    """What the frames between did to the rows is lost, and no raise can make up for that."""
+    store = open_store(tmp_path)
+    add_hosts(store)
+    fill(store, 2)
+    store.close()
+    shutil.copytree(tmp_path / "state", tmp_path.parent / "state then")
+    store = open_store(tmp_path)
+    for hours in (1, 2):
+        store.append(batch(item(hours, 0, 5), time_ms=NOW_MS + hours * 3_600_000))
+    store.close()
+    shutil.rmtree(tmp_path / "state")
+    shutil.move(tmp_path.parent / "state then", tmp_path / "state")
+    shutil.rmtree(tmp_path / "log" / f"{FIRST_SEQ + 2:016d}")
+    mark_restored(tmp_path, settings())
+    with pytest.raises(Corrupt, match="goes on with 1003"):
+        open_store(tmp_path)
+
+
 def test_a_log_that_lost_its_end_is_corrupt_until_it_is_marked(tmp_path: Path) -> None:
     copy = copied(tmp_path)
     shutil.rmtree(copy / "log" / f"{FIRST_SEQ + 2:016d}")

@@ -1,5 +1,7 @@
 """Retention: by age and by bytes, always at the floor, never the active segment, and what readers notice of it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from relay.store.errors import BelowWindow
 from relay.store.store import Store
 from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, batch, fill, item, open_store, seqs, settings
 
+ROOT = Path(__file__).parents[2]
 HOUR_MS = 3_600_000
 
 
@@ -126,6 +129,48 @@ def test_a_removed_segment_is_closed_so_that_its_space_is_freed(tmp_path: Path) 
     store.retain()
     assert deleted_but_open(tmp_path) == []
     store.close()
+
+
+RETAIN = """
+import sys
+import subprocess
+import sys
+from pathlib import Path
+from relay.store.store import Store
+from tests.store.batches import settings
+store = Store.open(Path(sys.argv[1]), settings(window_hours=1))
+print(store.retain())
+"""
+
+
+def test_a_reading_process_frees_what_another_one_removed(tmp_path: Path) -> None:
+    """It keeps removed segments open until its next poll shows it the new floor."""
+    store = open_store(tmp_path)
+    add_hosts(store)
+    hourly(store, 5)
+    reader = store.reader()
+    part = reader.read(FIRST_SEQ - 1, 1_000)
+    assert part is not None
+    words = [sys.executable, "-c", RETAIN, str(tmp_path)]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout == "3\n"
+    assert deleted_but_open(tmp_path) != []
+    assert store.poll() is not None
+    assert deleted_but_open(tmp_path) == []
+    with pytest.raises(BelowWindow):
+        reader.read(part.last_seq, 1_000)
+    store.close()
+
+
+def test_raises_leave_with_the_floor(tmp_path: Path) -> None:
+    """Only raises that a cursor can still be in are kept, so the list is bounded by the window."""
+    for number in range(6):
+        store = open_store(tmp_path, window_hours=2, initial_seq=FIRST_SEQ * (number + 1))
+        add_hosts(store)
+        store.append(batch(item(0, number, number), time_ms=NOW_MS + number * HOUR_MS))
+        store.retain()
+        raises = store.window().raises
+        store.close()
+    assert raises == ((3_000, 4_000), (4_000, 5_000), (5_000, 6_000))
 
 
 def test_a_borrowed_segment_survives_its_removal(tmp_path: Path) -> None:

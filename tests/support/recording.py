@@ -30,7 +30,7 @@ def read_recording(path: Path) -> list[Recorded]:
     for message in read_frames(path):
         read = read_message(message)
         assert isinstance(read[1], MessageFrame), read
-        recording.append(Recorded(message, read[0], read[1]))  # type: ignore[arg-type]  # the assertion excludes Unfit
+        recording.append(Recorded(message, read[0], read[1]))
     return recording
 
 

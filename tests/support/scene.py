@@ -55,7 +55,7 @@ class Scene:
         self.seq = self.seq + 1 if seq is None else seq
         read = read_message(message.frame(self.seq, time_ms))
         assert isinstance(read[1], MessageFrame), read
-        return read  # type: ignore[return-value]  # the assertion excludes the other shape
+        return read
 
     def known(self, **changes: Any) -> AccountState:
         """A row as it would be before the next event."""

@@ -3,7 +3,7 @@
 Events come from the independent world; what is altered here is altered in its messages, before they are framed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -22,6 +22,7 @@ from relay.world.keys import Curve
 from relay.world.messages import Message
 from relay.world.repo import Write
 from relay.world.times import tid
+from tests.support.altering import altered, resigned
 from tests.support.scene import ELSEWHERE, HOME, NOW_MS, Scene
 
 
@@ -42,33 +43,6 @@ def judge(
         return judge_commit(event, known, account, host, now_ms, refreshed=refreshed)
     assert isinstance(event, SyncEvent)
     return judge_sync(event, known, account, host, now_ms, refreshed=refreshed)
-
-
-def altered(message: Message, **fields: Value) -> Message:
-    return message._replace(payload={**message.payload, **fields})
-
-
-def resigned(scene: Scene, message: Message, change: Callable[[dict[str, Value]], None]) -> Message:
-    """The message with another commit object, altered and signed again with the account's key."""
-    assert scene.account.repo.last_commit is not None
-    fields: dict[str, Value] = {
-        "did": scene.did,
-        "version": 3,
-        "data": scene.account.repo.tree.cid,
-        "rev": message.rev,
-        "prev": None,
-    }
-    change(fields)
-    forced = fields.pop("sig", None)
-    sig = scene.account.key.sign(sha256(encode(fields)).digest()) if forced is None else forced
-    block = encode({**fields, "sig": sig})
-    cid = cid_of(block)
-    node = (scene.account.repo.tree.cid, scene.account.repo.tree.block)
-    return altered(message, commit=cid, blocks=car_slice(cid, [node, (cid, block)]))
-
-
-def _unchanged(_fields: dict[str, Value]) -> None:
-    """Only signed again."""
 
 
 def reason(verdict: Verdict) -> Reason:
@@ -214,7 +188,7 @@ def test_revs_may_be_a_little_ahead_of_the_clock() -> None:
 def test_a_rev_with_its_highest_bit_set_is_in_the_future() -> None:
     """Checklist 194: no overflow."""
     scene = Scene()
-    message = resigned(scene, scene.write()._replace(rev="jzzzzzzzzzzzz"), _unchanged)
+    message = resigned(scene, scene.write()._replace(rev="jzzzzzzzzzzzz"))
     assert reason(judge(scene, altered(message, rev="jzzzzzzzzzzzz"))) is Reason.REV_IN_FUTURE
 
 
@@ -306,7 +280,7 @@ def test_commit_objects_that_do_not_fit(change: Mapping[str, Value], expected: R
 def test_no_key_of_a_commit_object_may_be_missing(key: str) -> None:
     """Checklist 122, 124."""
     scene = Scene()
-    message = resigned(scene, scene.write(), lambda fields: fields.pop(key))  # type: ignore[arg-type,return-value]  # for its effect
+    message = resigned(scene, scene.write(), lambda fields: fields.pop(key))
     assert reason(judge(scene, message)) is Reason.COMMIT_INVALID
 
 

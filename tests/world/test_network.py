@@ -67,6 +67,7 @@ class IdealRelay:
         self.network = network
         self.revs: dict[str, str] = {}
         self.data: dict[str, bytes] = {}
+        self.commits: dict[str, bytes] = {}
         self.inactive: set[str] = set()
 
     def accepts(self, emission: Emission) -> bool:
@@ -86,8 +87,13 @@ class IdealRelay:
         blocks = dict(pairs)
         commit = read_block(blocks[root])
         did, rev = commit["did"], commit["rev"]
-        if rev != payload["rev"] or rev <= self.revs.get(did, ""):
+        if rev != payload["rev"]:
             return False
+        if emission.message.type == "#sync" and root == self.commits.get(did):
+            return True  # it repeats what is known
+        if rev <= self.revs.get(did, ""):
+            return False
+        self.commits[did] = root
         self._verify(document, commit)
         if emission.message.type == "#commit":
             before = invert(commit["data"], blocks, payload["ops"])
@@ -152,7 +158,7 @@ def test_a_new_account_introduces_itself_as_a_real_pds_does() -> None:
     assert [emission.message.type for emission in emissions] == ["#identity", "#account", "#commit", "#sync"]
     assert {emission.host for emission in emissions} == {2}
     assert emissions[2].message.rev == emissions[3].message.rev
-    assert not emissions[3].passes
+    assert all(emission.passes for emission in emissions)
 
 
 def test_a_migrated_account_commits_at_its_new_host_with_its_new_key() -> None:

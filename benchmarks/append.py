@@ -1,0 +1,237 @@
+"""Appending: 512 commits of 5.5 kB in one batch, fresh and through two abuses that once stopped an append for a minute.
+
+The yardstick is a bare LMDB txn that puts the same chunks into an env of its own, in turn with the appends. The abuses
+are those of design section 3: the window is cut to a third while appending goes on, and a reader is left open in both
+envs. In either the p99 of an append may be 20 ms at most and the rate half of the fresh one at least; `--check` makes
+the exit code say so. Unsynced by default, because a sync measures the disk; `--sync` adds the synced figures.
+"""
+
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from typing import NamedTuple
+
+from benchmarks.yardstick import Case, arguments, report
+from relay.protocol.frame import FrameTemplate
+from relay.store.batch import Batch, HostMark, Item
+from relay.store.env import Env, create_env, put_last
+from relay.store.settings import LogSettings
+from relay.store.store import Store
+from relay.verify.chain import AccountState
+
+ITEMS = 512
+FRAME_BYTES = 5_500
+ACCOUNTS = 50_000
+HOSTS = 20
+APPENDS = 250
+CHUNKS_A_BATCH = 3
+WARM_UP_BYTES = 2 << 30
+NOW_MS = 1_700_000_000_000
+P99_MS_MAX = 20.0
+RATE_SHARE_MIN = 0.5
+SETTINGS = LogSettings(sync=False, segment_bytes=64 << 20, state_map_bytes=4 << 30)
+
+_TEMPLATE = FrameTemplate(b"h" * 20, b"t" * (FRAME_BYTES - 29))
+
+
+class Run(NamedTuple):
+    """Milliseconds of each append, sorted."""
+
+    times_ms: list[float]
+
+    def at(self, share: float) -> float:
+        """A percentile."""
+        return self.times_ms[min(len(self.times_ms) - 1, int(len(self.times_ms) * share))]
+
+    def rate(self) -> float:
+        """Events per second while appending."""
+        return ITEMS / statistics.fmean(self.times_ms) * 1e3
+
+
+def make_batches(seed: int) -> Iterator[Batch]:
+    """Batches without end over random accounts, each item with the version its row will have."""
+    rng = random.Random(seed)
+    versions = [0] * ACCOUNTS
+    number = 0
+    while True:
+        items = []
+        for _ in range(ITEMS):
+            account = rng.randrange(ACCOUNTS)
+            number += 1
+            host_id = account % HOSTS + 1
+            state = AccountState(host_id=host_id, rev="3jzfcijpj2z2a", data=b"d" * 32, commit=b"c" * 32)
+            state = state._replace(upstream_seq=number)
+            items.append(Item(f"did:plc:{account:024d}", versions[account], state, _TEMPLATE, host_id, number))
+            versions[account] += 1
+        marks = tuple(HostMark(host_id, 0, number, NOW_MS, ITEMS // HOSTS) for host_id in range(1, HOSTS + 1))
+        yield Batch(NOW_MS + number // ITEMS, tuple(items), marks)
+
+
+def open_store(folder: Path, settings: LogSettings) -> Store:
+    store = Store.open(folder, settings, create=True, now_ms=NOW_MS)
+    for number in range(HOSTS):
+        store.add_host(f"pds{number}.example:443", insecure=False, now_ms=NOW_MS)
+    return store
+
+
+def timed_appends(store: Store, batches: Iterator[Batch], count: int) -> Run:
+    """Time `count` appends; making the batches is not part of it."""
+    times = []
+    for _ in range(count):
+        batch = next(batches)
+        began = time.perf_counter()
+        store.append(batch)
+        times.append((time.perf_counter() - began) * 1e3)
+    return Run(sorted(times))
+
+
+class RawPuts:
+    """The yardstick: the bytes of one batch as bare values of an env."""
+
+    def __init__(self, folder: Path) -> None:
+        self._env: Env = create_env(folder, (b"chunks",), map_bytes=16 << 30, sync=False)
+        self._value = b"x" * (ITEMS * FRAME_BYTES // CHUNKS_A_BATCH)
+        self._key = 0
+
+    def put(self) -> float:
+        """Milliseconds of one txn."""
+        began = time.perf_counter()
+        with self._env.begin(write=True) as txn:
+            for _ in range(CHUNKS_A_BATCH):
+                self._key += 1
+                put_last(txn, self._env.db[b"chunks"], self._key.to_bytes(8, "big"), self._value)
+        return (time.perf_counter() - began) * 1e3
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def warm_up(folder: Path) -> None:
+    """Touch as much page cache as a run needs and give it back.
+
+    The memory of a virtual machine costs some ten times more at its first touch ever, which would be measured otherwise.
+    """
+    block = bytes(1 << 20)
+    path = folder / "warm-up"
+    with path.open("wb", buffering=0) as file:
+        for _ in range(WARM_UP_BYTES // len(block)):
+            file.write(block)
+    path.unlink()
+
+
+def fresh(folder: Path) -> tuple[Run, Run]:
+    """Appends to a new store, and the yardstick in turn with them."""
+    folder.mkdir()
+    raw = RawPuts(folder / "raw")
+    store = open_store(folder / "store", SETTINGS)
+    batches = make_batches(1)
+    times, raw_times = [], []
+    for _ in range(APPENDS):
+        raw_times.append(raw.put())
+        times += timed_appends(store, batches, 1).times_ms
+    raw.close()
+    store.close()
+    rmtree(folder)
+    return Run(sorted(times)), Run(sorted(raw_times))
+
+
+def shrunk(folder: Path) -> Run:
+    """A full window is cut to a third; segments go in another thread while the appends are timed."""
+    batches = make_batches(2)
+    store = open_store(folder, SETTINGS)
+    timed_appends(store, batches, APPENDS)
+    window_bytes = store.stats().log_bytes // 3
+    store.close()
+    store = open_store(folder, replace(SETTINGS, window_bytes=window_bytes))
+    done = threading.Event()
+
+    def housekeeping() -> None:
+        while not done.wait(0.05):
+            store.retain()
+
+    thread = threading.Thread(target=housekeeping)
+    thread.start()
+    run = timed_appends(store, batches, APPENDS)
+    done.set()
+    thread.join()
+    store.retain()
+    assert store.stats().log_bytes <= window_bytes
+    store.close()
+    rmtree(folder)
+    return run
+
+
+def reader_left_open(folder: Path) -> Run:
+    """A read txn of the state and one of the active segment stay open through all appends."""
+    batches = make_batches(3)
+    store = open_store(folder, SETTINGS)
+    timed_appends(store, batches, 50)
+    with ExitStack() as left_open:
+        left_open.enter_context(store.view())
+        segments = store._segments  # noqa: SLF001 -- a reader that forgot its txn
+        name = segments.names()[-1]
+        env = left_open.enter_context(segments.borrowed(name, active=True))
+        left_open.enter_context(env.begin())
+        run = timed_appends(store, batches, APPENDS)
+    store.close()
+    rmtree(folder)
+    return run
+
+
+def synced(folder: Path) -> Run:
+    """With `log.sync` as it is by default: four flushes to the disk an append."""
+    store = open_store(folder, replace(SETTINGS, sync=True))
+    run = timed_appends(store, make_batches(4), 40)
+    store.close()
+    return run
+
+
+def cases_of(name: str, run: Run, base: Run, base_name: str) -> list[Case]:
+    return [
+        Case(f"{name}_p50", run.at(0.5), "ms", run.at(0.5) / base.at(0.5), f"{base_name}_p50"),
+        Case(f"{name}_p99", run.at(0.99), "ms", run.at(0.99) / base.at(0.99), f"{base_name}_p99"),
+        Case(f"{name}_rate", run.rate(), "events/s", run.rate() / base.rate(), f"{base_name}_rate"),
+    ]
+
+
+def main() -> None:
+    parser = arguments("appends of 512 events of 5.5 kB")
+    parser.add_argument("--sync", action="store_true", help="measure synced appends too")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
+    parser.add_argument("--dir", type=Path, help="where to write, the system's temporary folder by default")
+    given = parser.parse_args()
+    sys.setswitchinterval(0.0005)  # as every writing process does (design section 3)
+    with tempfile.TemporaryDirectory(prefix="relay-append-", dir=given.dir) as name:
+        folder = Path(name)
+        warm_up(folder)
+        first, raw = fresh(folder / "fresh")
+        abuses = {"shrunk_window": shrunk(folder / "shrunk"), "reader_left_open": reader_left_open(folder / "open")}
+        cases = [
+            Case("raw_put_p50", raw.at(0.5), "ms"),
+            Case("raw_put_p99", raw.at(0.99), "ms"),
+            *cases_of("append", first, raw, "raw_put"),
+        ]
+        for abuse, run in abuses.items():
+            cases += cases_of(abuse, run, first, "append")
+        if given.sync:
+            cases += cases_of("append_synced", synced(folder / "synced"), first, "append")
+    report("append", cases, as_json=given.json)
+    missed = [
+        abuse
+        for abuse, run in abuses.items()
+        if run.at(0.99) > P99_MS_MAX or run.rate() < RATE_SHARE_MIN * first.rate()
+    ]
+    if given.check and missed:
+        sys.exit(f"missed in: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

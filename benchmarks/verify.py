@@ -1,0 +1,152 @@
+"""The whole verdict on one commit: bytes in, append item out, the key cached, every check of protocol.md section 14.
+
+Each commit is judged in strict mode against the account row that the one before left, and must pass. Without `--frames`
+on made-up commits of the network's shape (about 5.5 kB, eight or nine nodes, ten blocks). Cases beside the whole:
+`slice_inversion` is reading the slice, all hashes included, and undoing the ops; the rest are the stages of the whole.
+Goals in bare verifications, on the network's shape and on the recording of ordinary traffic: 5 and 3.3 for the verdict,
+3.3 and 1.8 for slice and inversion.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.yardstick import Timed, arguments, bare_verify, measure, report
+from relay.ingest.pipeline import judge_event, outgoing, read_message, remarks_on
+from relay.protocol.car import parse_car
+from relay.protocol.diddoc import parse_did_document
+from relay.protocol.events import CommitEvent
+from relay.protocol.frame import MessageFrame
+from relay.protocol.inversion import check_slice
+from relay.store.batch import Item
+from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
+from relay.verify.identity import Identity
+from relay.verify.modes import STRICT
+from relay.verify.ops import check_ops
+from relay.verify.signed import Proven, check_signature, check_signed, read_slice
+from relay.verify.tree import check_tree
+from relay.verify.verdict import Accept
+from relay.world.corpus import frames_of_network_shape, read_frames
+
+NOW_MS = 4_000_000_000_000  # after every rev: the clock must not matter here
+ROUNDS_COMMITS = 1_000  # of a recording, at most this many are timed; the first ones are the smallest repos
+
+
+class Scene(NamedTuple):
+    """One commit with all that is known when it comes."""
+
+    message: bytes
+    event: CommitEvent
+    frame: MessageFrame
+    identity: Identity
+    account: AccountState
+    host: HostView
+
+
+def identities_of(documents: Mapping[str, Any]) -> dict[str, Identity]:
+    """What a resolver keeps of these documents."""
+    identities = {}
+    for did, body in documents.items():
+        document = parse_did_document(did, body, allow_http=True)
+        host = document.pds.partition("://")[2] if document.pds else None
+        identities[did] = Identity(did, document.key, host, NOW_MS)
+    return identities
+
+
+def scenes_of(messages: Iterable[bytes], identities: Mapping[str, Identity]) -> list[Scene]:
+    """Every commit of a stream, each with its account as the events before left it. Raises if one does not pass."""
+    accounts: dict[str, AccountState] = {}
+    scenes = []
+    for message in messages:
+        read = read_message(message)
+        if not isinstance(read[1], MessageFrame):
+            raise TypeError(f"no event to judge: {read}")
+        event, frame = read[0], read[1]
+        identity = identities[event.did]
+        host = HostView(1, identity.host or "", 0, STRICT)
+        account = accounts.get(event.did, NO_ACCOUNT)
+        verdict = judge_event(event, identity, account, host, NOW_MS, refreshed=True)
+        if not isinstance(verdict, Accept):
+            raise TypeError(f"seq {event.seq} of the stream does not pass: {verdict}")
+        accounts[event.did] = verdict.state._replace(version=account.version + 1)
+        if isinstance(event, CommitEvent):
+            scenes.append(Scene(message, event, frame, identity, account, host))
+    return scenes
+
+
+def whole(scene: Scene) -> Item:
+    """The way of one commit through a worker, from bytes to what is appended."""
+    event, frame = read_message(scene.message)
+    verdict = judge_event(event, scene.identity, scene.account, scene.host, NOW_MS, refreshed=False)
+    if not isinstance(verdict, Accept):
+        raise TypeError(verdict)
+    made = outgoing(event, frame, verdict.state)
+    return Item(event.did, scene.account.version, verdict.state, made, 1, event.seq, remarks_on(verdict))
+
+
+def slice_inversion(event: CommitEvent, data: bytes) -> None:
+    check_slice(parse_car(event.blocks).blocks, event.ops, data)
+
+
+def each(function: Callable[..., object], *columns: Sequence[Any]) -> Callable[[], None]:
+    """An operation that calls `function` once for every row of `columns`."""
+
+    def run() -> None:
+        for row in zip(*columns, strict=True):
+            function(*row)
+
+    return run
+
+
+def timed(scenes: Sequence[Scene]) -> list[Timed]:
+    events = [scene.event for scene in scenes]
+    frames = [scene.frame for scene in scenes]
+    identities = [scene.identity for scene in scenes]
+    accounts = [scene.account for scene in scenes]
+    slices = [one for one in map(read_slice, events) if isinstance(one, Proven)]
+    roots = [one.commit.data for one in slices]
+    signed = partial(check_signed, now_ms=NOW_MS, refreshed=False)
+    sound = [check_ops(event.ops, STRICT) for event in events]
+    firsts = [not account.rev for account in accounts]
+
+    def tree(event: CommitEvent, found: Proven, ops: Any, first: bool) -> None:
+        check_tree(event, found.slice, found.commit.data, ops, STRICT, first=first)
+
+    count, verify = len(scenes), "bare_verify"
+    return [
+        bare_verify(),
+        Timed("verdict", each(whole, scenes), count, verify),
+        Timed("slice_inversion", each(slice_inversion, events, roots), count, verify),
+        Timed("read_message", each(read_message, [scene.message for scene in scenes]), count, verify),
+        Timed("check_signed", each(signed, events, identities, accounts, [one.host for one in scenes]), count, verify),
+        Timed("- read_slice", each(read_slice, events), count, verify),
+        Timed("- check_signature", each(partial(check_signature, refreshed=False), slices, identities), count, verify),
+        Timed("check_ops", each(lambda event: check_ops(event.ops, STRICT), events), count, verify),
+        Timed("check_tree", each(tree, events, slices, sound, firsts), count, verify),
+        Timed("outgoing", each(outgoing, events, frames, accounts), count, verify),
+    ]
+
+
+def main() -> None:
+    parser = arguments("the whole verdict on one commit")
+    parser.add_argument("--frames", type=Path, help="a recording of frames to use in place of made-up ones")
+    parser.add_argument("--identities", type=Path, help="the DID documents of the recording: a JSON object by DID")
+    given = parser.parse_args()
+    if bool(given.frames) != bool(given.identities):
+        parser.error("--frames and --identities go together")
+    if given.frames:
+        messages, documents = list(read_frames(given.frames)), json.loads(given.identities.read_text())
+    else:
+        messages, documents = frames_of_network_shape(1, ROUNDS_COMMITS)
+    scenes = scenes_of(messages, identities_of(documents))
+    scenes = scenes[:: max(1, len(scenes) // ROUNDS_COMMITS)]
+    if not given.json:
+        sizes = sorted(len(scene.message) for scene in scenes)
+        print(f"{len(scenes)} commits, median {sizes[len(sizes) // 2]} bytes; microseconds per commit")
+    report("verify", measure(timed(scenes)), as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()

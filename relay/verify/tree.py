@@ -1,0 +1,73 @@
+"""The operations of a `#commit` held against its tree (protocol.md section 14, steps 13 to 16).
+
+Undoing the ops must lead back to the tree that `prevData` names; then the list is accurate and complete. What that
+takes is behind the pure border `check_slice`; here is only what follows from its answer (design section 4, "Modes per
+host").
+
+The first commit of an account, as far as we know it, may leave `prevData` out when its ops lead back to the empty tree.
+That proves the commit, but not that the host knows `prevData`: hosts from before Sync 1.1 send the same for every new
+account. So it does not end a ratchet.
+"""
+
+from enum import Enum, auto
+
+from relay.protocol.car import CarSlice
+from relay.protocol.errors import MstError, NodeInvalid, NodeMissing, OpNotInTree, RecordMissing
+from relay.protocol.events import CommitEvent
+from relay.protocol.inversion import check_forward, check_slice
+from relay.protocol.mst import EMPTY_TREE_CID
+from relay.verify.modes import passes_unproven
+from relay.verify.ops import SoundOps
+from relay.verify.verdict import Drop, Reason
+
+_REASONS: dict[type[MstError], Reason] = {
+    NodeInvalid: Reason.MST_INVALID,
+    NodeMissing: Reason.SLICE_INCOMPLETE,
+    RecordMissing: Reason.RECORD_MISSING,
+    OpNotInTree: Reason.OP_NOT_IN_TREE,
+}
+
+
+class Proof(Enum):
+    """How far the ops of a commit that passes are shown to be all that happened."""
+
+    FULL = auto()  # they lead back to the prevData it names
+    FIRST = auto()  # they lead back to the empty tree, and it names no prevData
+    NONE = auto()  # only the forward check holds
+
+
+def check_tree(
+    event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode: str, *, first: bool
+) -> Proof | Drop:
+    """Steps 13 to 16. `data` is the root that was signed, `first` says that nothing is stored of the account's repo."""
+    may_be_unproven = passes_unproven(mode)
+    prev_data = event.prev_data
+    try:
+        if sound.deleted:
+            check_forward(car.blocks, sound.deleted, data)
+        if not sound.can_be_undone or (prev_data is None and not first):
+            if not may_be_unproven:
+                return Drop(Reason.PREV_DATA_MISSING, "this is not the first commit of the account")
+            return _pass_forward(car, data, sound)
+        try:
+            before = check_slice(car.blocks, sound.ops, data)
+        except MstError:
+            if prev_data is not None or not may_be_unproven:
+                raise
+            return _pass_forward(car, data, sound)
+    except MstError as error:
+        return Drop(_REASONS[type(error)], str(error))
+    if prev_data is not None:
+        return Proof.FULL if before == prev_data else Drop(Reason.INVERSION_MISMATCH)
+    if before == EMPTY_TREE_CID:
+        return Proof.FIRST
+    if may_be_unproven:
+        return Proof.NONE
+    return Drop(Reason.PREV_DATA_MISSING, "the operations do not lead back to an empty repo")
+
+
+def _pass_forward(car: CarSlice, data: bytes, sound: SoundOps) -> Proof:
+    """The check that holds in every mode: what was created or updated is in the tree, and its record in the slice."""
+    if sound.ops:
+        check_forward(car.blocks, sound.ops, data)
+    return Proof.NONE
