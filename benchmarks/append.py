@@ -2,8 +2,9 @@
 
 The yardstick is a bare LMDB txn that puts the same chunks into an env of its own, in turn with the appends. The abuses
 are those of design section 3: the window is cut to a third while appending goes on, and a reader is left open in both
-envs. In either the p99 of an append may be 20 ms at most and the rate half of the fresh one at least; `--check` makes
-the exit code say so. Unsynced by default, because a sync measures the disk; `--sync` adds the synced figures.
+envs. In either the p99 of an append may be 20 ms, its maximum a second, and the rate has to be half of the fresh one;
+`--check` makes the exit code say so. Figures are medians over rounds, so that one busy moment of a shared machine does
+not decide. Unsynced by default, because a sync measures the disk; `--sync` adds the synced figures.
 """
 
 import random
@@ -31,11 +32,13 @@ ITEMS = 512
 FRAME_BYTES = 5_500
 ACCOUNTS = 50_000
 HOSTS = 20
-APPENDS = 250
+ROUND = 50
+APPENDS = 5 * ROUND
 CHUNKS_A_BATCH = 3
 WARM_UP_BYTES = 2 << 30
 NOW_MS = 1_700_000_000_000
 P99_MS_MAX = 20.0
+APPEND_MS_MAX = 1_000.0
 RATE_SHARE_MIN = 0.5
 SETTINGS = LogSettings(sync=False, segment_bytes=64 << 20, state_map_bytes=4 << 30)
 
@@ -43,17 +46,26 @@ _TEMPLATE = FrameTemplate(b"h" * 20, b"t" * (FRAME_BYTES - 29))
 
 
 class Run(NamedTuple):
-    """Milliseconds of each append, sorted."""
+    """Milliseconds of each append, in order."""
 
     times_ms: list[float]
 
+    def rounds(self) -> list[list[float]]:
+        """The times in rounds of `ROUND`, each sorted."""
+        return [sorted(self.times_ms[start : start + ROUND]) for start in range(0, len(self.times_ms), ROUND)]
+
     def at(self, share: float) -> float:
-        """A percentile."""
-        return self.times_ms[min(len(self.times_ms) - 1, int(len(self.times_ms) * share))]
+        """A percentile: the median of those of the rounds."""
+        return statistics.median(times[min(len(times) - 1, int(len(times) * share))] for times in self.rounds())
 
     def rate(self) -> float:
-        """Events per second while appending."""
-        return ITEMS / statistics.fmean(self.times_ms) * 1e3
+        """Events per second while appending, in the median round."""
+        return statistics.median(ITEMS / statistics.fmean(times) * 1e3 for times in self.rounds())
+
+    def is_within(self, fresh: "Run") -> bool:
+        """Whether an abuse stays inside the bars."""
+        rate_min = RATE_SHARE_MIN * fresh.rate()
+        return self.at(0.99) <= P99_MS_MAX and max(self.times_ms) <= APPEND_MS_MAX and self.rate() >= rate_min
 
 
 def make_batches(seed: int) -> Iterator[Batch]:
@@ -90,7 +102,7 @@ def timed_appends(store: Store, batches: Iterator[Batch], count: int) -> Run:
         began = time.perf_counter()
         store.append(batch)
         times.append((time.perf_counter() - began) * 1e3)
-    return Run(sorted(times))
+    return Run(times)
 
 
 class RawPuts:
@@ -111,13 +123,14 @@ class RawPuts:
         return (time.perf_counter() - began) * 1e3
 
     def close(self) -> None:
+        """Give the env back."""
         self._env.close()
 
 
 def warm_up(folder: Path) -> None:
     """Touch as much page cache as a run needs and give it back.
 
-    The memory of a virtual machine costs some ten times more at its first touch ever, which would be measured otherwise.
+    The memory of a virtual machine costs some ten times more at its first touch ever, and that would be measured.
     """
     block = bytes(1 << 20)
     path = folder / "warm-up"
@@ -140,7 +153,7 @@ def fresh(folder: Path) -> tuple[Run, Run]:
     raw.close()
     store.close()
     rmtree(folder)
-    return Run(sorted(times)), Run(sorted(raw_times))
+    return Run(times), Run(raw_times)
 
 
 def shrunk(folder: Path) -> Run:
@@ -198,6 +211,7 @@ def cases_of(name: str, run: Run, base: Run, base_name: str) -> list[Case]:
     return [
         Case(f"{name}_p50", run.at(0.5), "ms", run.at(0.5) / base.at(0.5), f"{base_name}_p50"),
         Case(f"{name}_p99", run.at(0.99), "ms", run.at(0.99) / base.at(0.99), f"{base_name}_p99"),
+        Case(f"{name}_max", max(run.times_ms), "ms", max(run.times_ms) / max(base.times_ms), f"{base_name}_max"),
         Case(f"{name}_rate", run.rate(), "events/s", run.rate() / base.rate(), f"{base_name}_rate"),
     ]
 
@@ -217,6 +231,8 @@ def main() -> None:
         cases = [
             Case("raw_put_p50", raw.at(0.5), "ms"),
             Case("raw_put_p99", raw.at(0.99), "ms"),
+            Case("raw_put_max", max(raw.times_ms), "ms"),
+            Case("raw_put_rate", raw.rate(), "events/s"),
             *cases_of("append", first, raw, "raw_put"),
         ]
         for abuse, run in abuses.items():
@@ -224,11 +240,7 @@ def main() -> None:
         if given.sync:
             cases += cases_of("append_synced", synced(folder / "synced"), first, "append")
     report("append", cases, as_json=given.json)
-    missed = [
-        abuse
-        for abuse, run in abuses.items()
-        if run.at(0.99) > P99_MS_MAX or run.rate() < RATE_SHARE_MIN * first.rate()
-    ]
+    missed = [abuse for abuse, run in abuses.items() if not run.is_within(first)]
     if given.check and missed:
         sys.exit(f"missed in: {', '.join(missed)}")
 

@@ -17,6 +17,7 @@ from relay.protocol.syntax import did_method, did_web_host, is_supported_did
 
 DOCUMENT_BYTES_MAX = 256 * 1024
 GONE = frozenset({404, 410})  # the directory answers 404 for a tombstone where its API promises 410
+WEB_GONE = frozenset({410})  # a web host answers 404 for many a mishap, and the account would be told as deleted
 TRANSIENT = frozenset({408, 425, 429})
 
 
@@ -55,7 +56,7 @@ class DocumentSource(NamedTuple):
         else:
             url, own_host = self._web_url(did), True
         response = await self._get(url, own_host=own_host)
-        if response.status in GONE:
+        if response.status in (WEB_GONE if own_host else GONE):
             raise DidGone(f"status {response.status}")
         if response.status != 200:
             at_fault = response.status >= 500 or response.status in TRANSIENT

@@ -14,6 +14,7 @@ that is cancelled leaves the others their answer.
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 import trio
@@ -29,6 +30,7 @@ NEGATIVE_ENTRIES_PER_HOST_MAX = 100
 REFRESHES_PER_DID_BURST = 5  # handle change, rotation and migration may follow each other closely; then one a minute
 BUCKETS_MAX = 50_000
 OUTCOMES_KEPT = 20
+LAG_SECONDS_MAX = 30.0
 AGE_JITTER = 0.2
 
 
@@ -68,6 +70,7 @@ class Resolver:
         self._negative: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self._negative_of_host: dict[str, int] = {}
         self._saves: dict[str, Identity] = {}
+        self._announced: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._failed: deque[bool] = deque(maxlen=OUTCOMES_KEPT)
         self._slots = trio.CapacityLimiter(settings.lookups_at_once)
         self._per_did = Keyed(_refreshes(1, REFRESHES_PER_DID_BURST), BUCKETS_MAX)
@@ -100,12 +103,31 @@ class Resolver:
             self._start(did, background=True)
         return identity
 
+    def reread(self, did: str) -> Identity | None:
+        """What is known after a look at the stored row: a worker of another host may have read a newer document."""
+        stored, remembered = self._load(did), self._known.get(did)
+        if stored is not None and remembered is not None and stored.fetched_ms > remembered.fetched_ms:
+            self._remember(stored)
+        return self.known(did)
+
     def mark_stale(self, did: str) -> None:
         """The document may have changed: it is read again before the next use (checklist 184)."""
         identity = self.known(did)
         if identity is not None and not identity.stale:
             self._remember(identity._replace(stale=True))
             self._saves[did] = self._known[did]
+
+    def announced(self, did: str, host: str) -> None:
+        """A host sent an `#identity`: for a moment the directory may answer with what was so before."""
+        self._announced[did] = (host, trio.current_time())
+        self._announced.move_to_end(did)
+        if len(self._announced) > BUCKETS_MAX:
+            self._announced.popitem(last=False)
+
+    def may_lag(self, did: str, host: str) -> bool:
+        """Whether an `#identity` of this host is so new that the directory may not show yet what it was about."""
+        told_by, at = self._announced.get(did, ("", -inf))
+        return told_by == host and trio.current_time() - at < LAG_SECONDS_MAX
 
     def given_up(self, did: str) -> bool:
         """Whether the DID failed for so long that its events need not wait."""
@@ -180,6 +202,9 @@ class Resolver:
     def _settle(self, identity: Identity) -> Identity:
         if identity.did in self._negative:
             self._forget_negative(identity.did)
+        before = self._known.get(identity.did)
+        if before is None or (before.key, before.host) != (identity.key, identity.host):
+            self._announced.pop(identity.did, None)
         self._remember(identity)
         self._saves[identity.did] = identity
         return identity

@@ -4,7 +4,8 @@ Owns the overlay: for a DID with items on their way, the state that the newest o
 event of that DID is judged against it before anything is written. An entry leaves the overlay when its append ended.
 
 A refused item (another worker wrote that account meanwhile) goes back to its stream together with every later item of
-the same DID, those of the next batch included: those were judged against a state that never came to be.
+the same DID, those of the next batch included: those were judged against a state that never came to be. A word of our
+own that is refused is said again, for the row as it then is, before the events behind it are judged again.
 """
 
 from collections import deque
@@ -53,6 +54,18 @@ class Entry(NamedTuple):
     origin: Origin
 
 
+class OwnWord(Protocol):
+    """A status that we say of an account, not an event of its host (`relay.ingest.ownwords`)."""
+
+    item: Item
+
+    def refused(self) -> None:
+        """The row is no longer the one it was said of."""
+
+    def appended(self) -> None:
+        """It is in the log."""
+
+
 class _Overlaid(NamedTuple):
     state: AccountState
     entries: int
@@ -75,7 +88,7 @@ class Batcher:
         self._settings = settings
         self._now_ms = now_ms
         self._take_identities = take_identities
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[Entry | OwnWord] = deque()
         self._queue_bytes = 0
         self._overlay: dict[str, _Overlaid] = {}
         self._touched: dict[Origin, None] = {}
@@ -93,13 +106,13 @@ class Batcher:
         overlaid = self._overlay.get(did)
         return overlaid.state if overlaid else None
 
-    def put(self, entry: Entry) -> None:
-        """Add an accepted item. Never refuses: readers ask `is_full` after each read."""
+    def put(self, entry: Entry | OwnWord) -> None:
+        """Add an accepted item, or a word of ours. Never refuses: readers ask `is_full` after each read."""
         item = entry.item
         count = self._overlay[item.did].entries if item.did in self._overlay else 0
         self._overlay[item.did] = _Overlaid(item.state._replace(version=item.version + 1), count + 1)
         self._queue.append(entry)
-        self._queue_bytes += entry.pending.frame_bytes
+        self._queue_bytes += _frame_bytes(entry)
         self._arrived.set()
         if self.is_full:
             self._filled.set()
@@ -162,8 +175,9 @@ class Batcher:
     async def _append_once(self) -> None:
         entries = self._take()
         for entry in entries:
-            entry.origin.settle(entry.item.upstream_seq)
-            self._touched[entry.origin] = None
+            if isinstance(entry, Entry):
+                entry.origin.settle(entry.item.upstream_seq)
+                self._touched[entry.origin] = None
         batch = Batch(
             time_ms=self._now_ms(),
             items=tuple(entry.item for entry in entries),
@@ -180,38 +194,44 @@ class Batcher:
         self._settle(entries, appended.refused)
         self._adapt(len(entries))
 
-    def _take(self) -> list[Entry]:
-        entries: list[Entry] = []
+    def _take(self) -> list[Entry | OwnWord]:
+        entries: list[Entry | OwnWord] = []
         size = 0
         while self._queue and len(entries) < self._settings.batch_items:
-            size += self._queue[0].pending.frame_bytes
+            size += _frame_bytes(self._queue[0])
             if entries and size > self._settings.batch_bytes:
                 break
             entries.append(self._queue.popleft())
-        self._queue_bytes -= sum(entry.pending.frame_bytes for entry in entries)
+        self._queue_bytes -= sum(map(_frame_bytes, entries))
         return entries
 
-    def _settle(self, entries: list[Entry], refused: Sequence[int]) -> None:
+    def _settle(self, entries: list[Entry | OwnWord], refused: Sequence[int]) -> None:
         back = set(refused)
         stuck = {entries[index].item.did for index in refused}
         for index, entry in enumerate(entries):
             self._leave_overlay(entry.item.did)
-            if index in back:
+            if not isinstance(entry, Entry):
+                if index not in back:
+                    entry.appended()
+            elif index in back:
                 entry.origin.reopen(entry.item.upstream_seq)
             else:
                 entry.origin.appended(entry)
         if stuck:
             self._return_refused([entries[index] for index in refused], stuck)
 
-    def _return_refused(self, entries: list[Entry], stuck: set[str]) -> None:
+    def _return_refused(self, entries: list[Entry | OwnWord], stuck: set[str]) -> None:
         later = [entry for entry in self._queue if entry.item.did in stuck]
         for entry in later:
             self._queue.remove(entry)
-            self._queue_bytes -= entry.pending.frame_bytes
+            self._queue_bytes -= _frame_bytes(entry)
             self._leave_overlay(entry.item.did)
         by_lane: dict[tuple[Origin, str], list[Pending]] = {}
         for entry in entries + later:
-            by_lane.setdefault((entry.origin, entry.item.did), []).append(entry.pending)
+            if isinstance(entry, Entry):
+                by_lane.setdefault((entry.origin, entry.item.did), []).append(entry.pending)
+            else:
+                entry.refused()
         for (origin, _), waiting in by_lane.items():
             origin.refuse(waiting)
 
@@ -229,3 +249,10 @@ class Batcher:
             self._window_seconds = max(self._window_seconds / 2, shortest)
         elif items * 2 < TARGET_ITEMS:
             self._window_seconds = min(self._window_seconds * 1.25, max(QUIET_WAIT_SECONDS, shortest))
+
+
+def _frame_bytes(entry: Entry | OwnWord) -> int:
+    """What a queued entry weighs in a batch."""
+    if isinstance(entry, Entry):
+        return entry.pending.frame_bytes
+    return entry.item.template.frame_bytes_max if entry.item.template is not None else 0

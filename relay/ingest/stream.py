@@ -10,14 +10,17 @@ The books balance for each stream (design invariant 10): received = appended + Î
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import trio
 
+from relay.crawl.repostatus import StatusChecks
 from relay.crawl.subscription import ErrorFrameReceived
 from relay.identity.resolver import Resolver
 from relay.ingest.batcher import Batcher, Entry
 from relay.ingest.lanes import Lane, LowWater, Pending
+from relay.ingest.ownwords import OwnWords
 from relay.ingest.pipeline import CHAIN_BREAK, UNPROVEN, Unfit, judge_event, outgoing, read_message, remarks_on
 from relay.ingest.settings import IngestSettings
 from relay.observe.metrics import Metrics
@@ -28,9 +31,10 @@ from relay.protocol.limits import MESSAGE_BYTES_MAX
 from relay.store.batch import DropNote, HostMark, Item
 from relay.store.store import Store
 from relay.store.view import View
+from relay.verify.account import of_a_gone_did
 from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
 from relay.verify.modes import RATCHET, STRICT
-from relay.verify.verdict import Accept, Drop, Reason, Refresh, Verdict
+from relay.verify.verdict import Accept, Drop, Reason, Recheck, Verdict
 
 NORMAL_LIFE = frozenset(
     {Reason.REPLAYED, Reason.SEQ_NOT_INCREASING, Reason.UNKNOWN_OP, Reason.UNKNOWN_TYPE, Reason.UPSTREAM_INFO},
@@ -43,6 +47,8 @@ class Desk(NamedTuple):
     store: Store
     resolver: Resolver
     batcher: Batcher
+    words: OwnWords
+    statuses: StatusChecks
     metrics: Metrics
     settings: IngestSettings
     hold_seconds: float
@@ -58,9 +64,8 @@ class HostStream:
         self.progress = 0
         self.possible_gap = False
         self.desk = desk
-        self._cursor_known = cursor is not None
         self._first = True
-        self._water = LowWater(cursor or 0)
+        self._water = LowWater(-1 if cursor is None else cursor)
         self._lanes: dict[str, Lane] = {}
         self._settled = trio.Event()
         self._accepted = 0
@@ -73,7 +78,7 @@ class HostStream:
     @property
     def cursor(self) -> int | None:
         """Where to subscribe: what is in flight is held here, so the highest seq received; None before the first."""
-        return self._water.received if self._cursor_known else None
+        return self._water.received if self._water.received >= 0 else None
 
     @property
     def in_flight(self) -> int:
@@ -136,7 +141,10 @@ class HostStream:
     def appended(self, entry: Entry) -> None:
         """The item is in the log: it counts as progress of the host."""
         self.progress += 1
-        self.desk.metrics.append.events_appended.labels(entry.pending.frame.type).inc()
+        self.desk.metrics.append.events_appended.labels(entry.pending.frame.type, "host").inc()
+        age_seconds = age_of(entry.pending.frame, self.desk.now_ms())
+        if age_seconds is not None:
+            self.desk.metrics.ingest.lag_seconds.observe(age_seconds)
         if UNPROVEN in entry.item.remarks:
             self.desk.metrics.ingest.events_unproven.inc()
         if CHAIN_BREAK in entry.item.remarks:
@@ -187,7 +195,7 @@ class HostStream:
         if isinstance(frame, MessageFrame):
             seq = frame.payload.get("seq", 0)
             if type(seq) is int and seq > self._water.received:
-                self._cursor_known, self._first = True, False
+                self._first = False
                 self._water.receive(seq)
                 self._water.settle(seq)
         self.possible_gap |= unfit.drop.detail == "OutdatedCursor"
@@ -196,12 +204,11 @@ class HostStream:
     def _receive_seq(self, seq: int) -> bool:
         """Whether the event is new on this stream; otherwise it is counted here and done."""
         first, self._first = self._first, False
-        if seq <= self._water.received and (self._cursor_known or seq < 0):
+        if seq <= self._water.received:
             repeats_cursor = first and seq == self._water.received
             self._count_drop(Reason.REPLAYED if repeats_cursor else Reason.SEQ_NOT_INCREASING)
             return False
         self._water.receive(seq)
-        self._cursor_known = True
         return True
 
     def _route(self, pending: Pending, view: View, now_ms: int) -> None:
@@ -213,7 +220,7 @@ class HostStream:
         if lane is None:
             account = self.account(did, view)
             verdict = self.judge(pending, account, now_ms, refreshed=False)
-            if verdict is not None and not isinstance(verdict, Refresh):
+            if isinstance(verdict, Accept | Drop):
                 self.carry_out(pending, verdict, account, now_ms)
                 return
             lane = self._lane(did)
@@ -221,7 +228,8 @@ class HostStream:
 
     def _announce(self, did: str) -> None:
         """An `#identity` of the account's own host makes the document stale before anything else (checklist 184)."""
-        identity = self.desk.resolver.known(did)
+        self.desk.resolver.announced(did, self.host.hostname)
+        identity = self.desk.resolver.reread(did)
         if identity is not None and identity.host == self.host.hostname:
             self.desk.resolver.mark_stale(did)
 
@@ -241,11 +249,19 @@ class HostStream:
         return self.desk.batcher.overlaid(did) or view.account(did) or NO_ACCOUNT
 
     def judge(self, pending: Pending, account: AccountState, now_ms: int, *, refreshed: bool) -> Verdict | None:
-        """The verdict, or None while nothing is known of the DID."""
-        identity = self.desk.resolver.known(pending.event.did)
+        """The verdict, or None while nothing is known of the DID.
+
+        Where the row names another host, a worker of that host accepted the account there, and what it learnt counts.
+        """
+        did = pending.event.did
+        moved = account.version > 0 and account.host_id != self.host.host_id
+        identity = self.desk.resolver.reread(did) if moved else self.desk.resolver.known(did)
         if identity is None:
             return None
-        return judge_event(pending.event, identity, account, self.host, now_ms, refreshed=refreshed)
+        verdict = judge_event(pending.event, identity, account, self.host, now_ms, refreshed=refreshed)
+        if isinstance(verdict, Recheck) and not self.desk.statuses.may_ask(did, self.host.hostname):
+            return verdict.otherwise
+        return verdict
 
     def carry_out(self, pending: Pending, verdict: Accept | Drop, account: AccountState, now_ms: int) -> None:
         """Hand an accepted event to the batcher; settle and count a dropped one."""
@@ -259,6 +275,8 @@ class HostStream:
                 self.desk.batcher.put(Entry(item, pending, self))
                 return
             verdict = Drop(Reason.FRAME_TOO_BIG)
+        if verdict.reason is Reason.IDENTITY_TOMBSTONED:
+            self.desk.words.say(event.did, account, of_a_gone_did)
         self._water.settle(event.seq)
         self._count_drop(verdict.reason)
         self._settled.set()
@@ -302,3 +320,12 @@ class HostStream:
         if drop.reason not in NORMAL_LIFE:
             note = DropNote(self.host.host_id, did, drop.reason, drop.detail, rev, seq, now_ms)
             self.desk.batcher.note(note)
+
+
+def age_of(frame: MessageFrame, now_ms: int) -> float | None:
+    """Seconds since the event's own `time`, never below 0; None for one that is no moment (it may be any text)."""
+    try:
+        moment = datetime.fromisoformat(frame.payload["time"])
+    except ValueError:
+        return None
+    return max(0.0, now_ms / 1000 - moment.timestamp()) if moment.tzinfo else None

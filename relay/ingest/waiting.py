@@ -1,26 +1,35 @@
-"""Working off a lane: the one place of the ingest role that waits for a DID document.
+"""Working off a lane: the one place of the ingest role that waits for a DID document, or for a host's word.
 
 The two kinds of failure of design section 4: a DID at fault is held for `hold_seconds` and then dropped; while the
 directory itself is down nothing is dropped, however long it lasts: lanes fill, readers stop, cursors stay.
+
+A directory may also answer with what was true a moment ago. Right after an `#identity` of a host, a document that still
+contradicts it is read again after a short delay before the event is dropped (protocol.md section 11.2).
 """
 
 import random
+from functools import partial
 
 import trio
 
 from relay.identity.fetch import LookupFault
 from relay.ingest.lanes import Pending
 from relay.ingest.stream import Desk, HostStream
-from relay.verify.verdict import Drop, Reason, Refresh
+from relay.verify.account import of_a_recheck
+from relay.verify.chain import AccountState
+from relay.verify.verdict import Drop, Reason, Recheck, Refresh, Verdict
 
 RETRY_SECONDS_MIN = 0.5
 RETRY_SECONDS_MAX = 15.0
+LAG_SECONDS = (1.0, 4.0)  # how long a document may lag behind the `#identity` that announced it
+
+_MAY_LAG = frozenset({Reason.HOST_MISMATCH, Reason.SIGNATURE_INVALID})
 
 
 async def work_off(stream: HostStream, did: str, desk: Desk) -> None:
     """Judge the events of one lane in their order until it is empty, learning about the DID where they need it."""
     lane = stream.lane(did)
-    refreshed = False
+    refreshed, waits = False, iter(LAG_SECONDS)
     while lane:
         pending = lane.head
         now_ms = desk.now_ms()
@@ -33,9 +42,16 @@ async def work_off(stream: HostStream, did: str, desk: Desk) -> None:
             if verdict is None or lane.head is not pending:
                 refreshed = True  # refused events may have come back before this one meanwhile
                 continue
+        elif isinstance(verdict, Recheck):
+            await _recheck(stream, did, account, desk)
+            continue
+        elif _may_lag(verdict, stream, did, desk) and (seconds := next(waits, None)) is not None:
+            await trio.sleep(seconds)
+            refreshed = False
+            continue
         lane.pop()
         stream.carry_out(pending, verdict, account, now_ms)
-        refreshed = False
+        refreshed, waits = False, iter(LAG_SECONDS)
         await desk.batcher.wait_for_room()
     stream.close_lane(did)
 
@@ -67,3 +83,17 @@ async def _learn(stream: HostStream, pending: Pending, wanted: Refresh | None, d
             return None
         await trio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads retries, guards nothing
         delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+
+def _may_lag(verdict: Verdict, stream: HostStream, did: str, desk: Desk) -> bool:
+    """Whether this drop may be the directory's delay: the host announced a change of the document just now."""
+    is_contradicted = isinstance(verdict, Drop) and verdict.reason in _MAY_LAG
+    return is_contradicted and desk.resolver.may_lag(did, stream.host.hostname)
+
+
+async def _recheck(stream: HostStream, did: str, account: AccountState, desk: Desk) -> None:
+    """Ask the host what holds for an account it called inactive; if it is active, that is told before its content."""
+    word = await desk.statuses.ask(did, stream.host.hostname)
+    if word is not None:
+        change = partial(of_a_recheck, host_id=account.host_id, active=word.active, status=word.status)
+        desk.words.say_again(did, change)

@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 import trio
 
+from relay.crawl.repostatus import StatusChecks, StatusSource
 from relay.crawl.subscription import Follower, HostNews
 from relay.identity.fetch import DocumentSource
 from relay.identity.resolver import LookupOutcome, Resolver
 from relay.ingest.batcher import Batcher
 from relay.ingest.following import Following, Roster
 from relay.ingest.ledger import Ledger
+from relay.ingest.ownwords import OwnWords
 from relay.ingest.settings import IngestRoleSettings
 from relay.ingest.stream import Desk, HostStream
 from relay.ingest.timing import AppendTimer
@@ -135,6 +137,8 @@ class Worker:
             store=self._store,
             resolver=self.resolver,
             batcher=self.batcher,
+            words=OwnWords(self._store, self.batcher, self._metrics, now_ms),
+            statuses=StatusChecks(StatusSource(self._client, self._is_insecure).ask),
             metrics=self._metrics,
             settings=self._settings.ingest,
             hold_seconds=self._settings.identity.hold_seconds,
@@ -149,6 +153,11 @@ class Worker:
     def _load_identity(self, did: str) -> Identity | None:
         with self._store.view() as view:
             return view.identity(did)
+
+    def _is_insecure(self, hostname: str) -> bool:
+        with self._store.view() as view:
+            host = view.host_named(hostname)
+        return host is not None and host.insecure
 
     def _observe_lookup(self, outcome: LookupOutcome) -> None:
         self._metrics.identity.lookups.labels(outcome.outcome).inc()

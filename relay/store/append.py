@@ -28,8 +28,8 @@ SEGMENT_MS_MAX = 3_600_000
 
 
 class _Compared(NamedTuple):
-    """Items against rows. `rows` by DID, packed, in order of first change; by host id the `lowest_refused` upstream seq,
-    the `refused_count`, and the `remarks` on items that were not refused.
+    """Items against rows. `rows` by DID, packed, in order of first change; by host id the `lowest_refused` upstream
+    seq, the `refused_count`, and the `remarks` on items that were not refused.
     """
 
     templates: list[FrameTemplate]

@@ -34,18 +34,24 @@ from relay.store.state import State
 SEQS_PER_MS = 10
 # How far a restored copy goes beyond its own tip at least, should the clock say less: a day at 10,000 events a second.
 _RESTORED_SEQS_MIN = 1_000_000_000
-_MAP_BYTES_TO_LOOK = 1 << 20
+_MAP_BYTES_TO_LOOK = 1 << 40  # addresses only: beyond what a state may grow to between opening and reading it
+_LMDB_MAGIC_AT = 16  # behind the header of the first page
+_LMDB_MAGIC = (0xBEEFC0DE).to_bytes(4, "little")
 
 
-def is_ours(data_dir: Path) -> bool:
-    """True for a folder of this layout, False where one may be created. Raises `LayoutMismatch` for anything else."""
+def is_ours(data_dir: Path, *, alone: bool = False) -> bool:
+    """True for a folder of this layout, False where one may be created. Raises `LayoutMismatch` for anything else.
+
+    Nothing is written but, unless `alone` (no other process works on the folder), a reader's slot in the lock file of
+    an LMDB env that has one: without a slot a commit of somebody else can replace the very pages that are looked at.
+    """
     with TRANSLATED:
         if not data_dir.exists():
             return False
         if not data_dir.is_dir():
             raise LayoutMismatch(f"{data_dir} is not a folder")
         if (data_dir / STATE_FOLDER / "data.mdb").exists():
-            _check_version(data_dir / STATE_FOLDER)
+            _check_version(data_dir / STATE_FOLDER, alone=alone)
             return True
         strangers = {entry.name for entry in data_dir.iterdir()} - FOLDERS_BEFORE_CREATION
         if strangers:
@@ -55,26 +61,23 @@ def is_ours(data_dir: Path) -> bool:
         return False
 
 
-def _check_version(folder: Path) -> None:
-    """Read the layout version without taking a reader slot, which would write to the lock file.
-
-    Two commits of another process in these microseconds could replace the page under us, so doubt is looked at again.
-    """
-    found: bytes | str | None = None
-    for _ in range(3):
+def _check_version(folder: Path, *, alone: bool) -> None:
+    with (folder / "data.mdb").open("rb") as data:
+        is_lmdb = data.read(_LMDB_MAGIC_AT + len(_LMDB_MAGIC)).endswith(_LMDB_MAGIC)
+    found: bytes | str | None = "no LMDB env"
+    if is_lmdb:
+        lock = not alone and (folder / "lock.mdb").exists()
         try:
-            env = open_env(folder, (META,), map_bytes=_MAP_BYTES_TO_LOOK, readonly=True, lock=False)
+            env = open_env(folder, (META,), map_bytes=_MAP_BYTES_TO_LOOK, readonly=True, lock=lock)
         except Corrupt as error:
-            found = str(error)
-            continue
+            raise LayoutMismatch(f"{folder} is not a relay's: {error}") from error
         try:
             with TRANSLATED, env.begin() as txn:
                 found = txn.get(META_LAYOUT, db=env.db[META])
         finally:
             env.close()
-        if found == LAYOUT_VERSION:
-            return
-    raise LayoutMismatch(f"{folder} has the layout {found!r}, this version reads {LAYOUT_VERSION!r}")
+    if found != LAYOUT_VERSION:
+        raise LayoutMismatch(f"{folder} has the layout {found!r}, this version reads {LAYOUT_VERSION!r}")
 
 
 def create(data_dir: Path, settings: LogSettings, now_ms: int | None) -> None:

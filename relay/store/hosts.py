@@ -20,7 +20,8 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `mode` is "strict", "ratchet" or "lenient", "" for the configured one. `cursor` is the low-water mark in the host's
     own seqs, None while nothing was read; `cursor_before` is the one given up at the last restart of the host's seqs.
     `start` says where a first read begins: "window" or "live". `account_limit` None means that of the tier. `rates` are
-    an operator's bounds by name. `asked_ms` is when somebody last asked for the host to be tried at once. `proven` is
+    an operator's bounds by name. `asked_ms` is when somebody last asked for the host to be tried at once,
+    `reconnect_ms` when an operator last asked for a new connection, begun from this row. `proven` is
     set by the first proven commit and ends the ratchet for good. `remarks` counts accepted events by what there was to
     remark on them, "unproven" for one.
     """
@@ -40,6 +41,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tier: str = ""
     rates: dict[str, int] = {}
     asked_ms: int = 0
+    reconnect_ms: int = 0
     known_at_install: bool = False
     proven: bool = False
     first_seen_ms: int = 0
@@ -141,6 +143,16 @@ def update_host(env: Env, txn: "Txn[bytes]", host_id: int, fields: dict[str, Any
     if ban_changed or any(getattr(row, name) != getattr(changed, name) for name in fields if name not in _BOOKKEEPING):
         bump_generation(env, txn)
     return changed
+
+
+def report_host(env: Env, txn: "Txn[bytes]", host_id: int, fields: dict[str, Any]) -> None:
+    """As `update_host` for what a worker saw, which may be older than an operator's ban and does not end it."""
+    row = read_host(env, txn, host_id)
+    if row is None:
+        return
+    if row.status == "banned":
+        fields = {name: value for name, value in fields.items() if name not in ("status", "since_ms")}
+    update_host(env, txn, host_id, fields)
 
 
 def apply_change(env: Env, txn: "Txn[bytes]", change: HostChange) -> None:

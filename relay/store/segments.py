@@ -153,9 +153,11 @@ class Segments:
         with TRANSLATED:
             shutil.rmtree(unfinished, ignore_errors=True)
             create_env(unfinished, SEGMENT_DBS, map_bytes=self._map_bytes, sync=self._sync).close()
-            sync_folder(unfinished)
+            if self._sync:
+                sync_folder(unfinished)
             unfinished.rename(path)
-            sync_folder(self._folder)
+            if self._sync:
+                sync_folder(self._folder)
 
     def append(self, name: int, entries: list[tuple[int, bytes | None, bytes]]) -> None:
         """Commit chunks and effects, `(first seq, chunk or None, effects)` in order. The commit point of an append."""
@@ -202,7 +204,6 @@ class Segments:
         self._infos.pop(name, None)
         with TRANSLATED:
             self.path(name).rename(self.path(name).with_suffix(_REMOVED))
-            sync_folder(self._folder)
 
     def sweep(self, *, unfinished: bool = False) -> None:
         """Delete segments that were renamed away; with `unfinished` (no other process at work) half-made ones too."""

@@ -6,7 +6,6 @@ while writing the object refuses further use; the process is expected to end and
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from relay.store.append import append
 from relay.store.batch import Appended, Batch
 from relay.store.env import TRANSLATED, open_env
 from relay.store.errors import LayoutMismatch
-from relay.store.hosts import HostRow, add_host, update_host
+from relay.store.hosts import HostRow, add_host, report_host, update_host
 from relay.store.inspect import Audit, JudgeFrame, Progress, audit, no_progress
 from relay.store.layout import (
     LOG_FOLDER,
@@ -24,13 +23,16 @@ from relay.store.layout import (
     STATE_FOLDER,
     bump_generation,
 )
+from relay.store.policy import add_audit
 from relay.store.read import Reader
 from relay.store.retention import StoreStats, log_bytes, retain
 from relay.store.segments import Segments
 from relay.store.settings import LogSettings
+from relay.store.standing import Standing, set_local_status
 from relay.store.state import OnStep, State, no_step
 from relay.store.view import View
 from relay.store.window import LogWindow, Tip, Window, tip_of
+from relay.verify.chain import AccountState
 
 
 class Store:
@@ -60,7 +62,7 @@ class Store:
         (unix ms) for the first two. Without it the store has to be there. `readonly` changes nothing, not even to heal.
         `on_step` is told the name of each point that a write passes (see `relay.store.state`).
         """
-        if not creation.is_ours(data_dir):
+        if not creation.is_ours(data_dir, alone=create):
             if not create:
                 raise LayoutMismatch(f"{data_dir} holds no relay")
             creation.create(data_dir, settings, now_ms)
@@ -101,6 +103,17 @@ class Store:
         """A snapshot of the state, as a context manager. Raises `StoreError`."""
         return View(self._state)
 
+    def set_local_status(self, did: str, status: str, *, now_ms: int) -> Standing:
+        """Take an account down ("takendown", "suspended") or, with "", restore it; emits `#account` (checklist 174).
+
+        Raises `KeyError` for a DID without a row. In the worker that ingests, its writing thread has to do this.
+        """
+        return set_local_status(self.append, self._read_account, did, status, now_ms)
+
+    def _read_account(self, did: str) -> AccountState | None:
+        with self.view() as view:
+            return view.account(did)
+
     def add_host(self, hostname: str, *, insecure: bool, now_ms: int, **fields: Any) -> HostRow:
         """The host of that name ('host[:port]'), added with `fields` of `HostRow` if it was not known."""
         with self._state.writing() as txn:
@@ -116,11 +129,10 @@ class Store:
             return update_host(self._state.env, txn, host_id, fields)
 
     def update_hosts(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
-        """`update_host` for several hosts in one txn; hosts that are gone are passed over."""
+        """What a worker reports of several hosts, in one txn. Hosts that are gone are passed over; no report ends a ban."""
         with self._state.writing() as txn:
             for host_id, fields in changes.items():
-                with suppress(KeyError):
-                    update_host(self._state.env, txn, host_id, dict(fields))
+                report_host(self._state.env, txn, host_id, dict(fields))
 
     def set_policy(self, name: str, value: bytes | None) -> None:
         """Set or (None) remove an operator's setting, and bump the generation."""
@@ -131,6 +143,11 @@ class Store:
             else:
                 txn.put(name.encode(), value, db=env.db[POLICY])
             bump_generation(env, txn)
+
+    def add_audit(self, value: bytes) -> None:
+        """Add an entry to the audit log; no worker has to look again because of it."""
+        with self._state.writing() as txn:
+            add_audit(self._state.env, txn, value)
 
     def tip(self) -> Tip:
         """Where the log stands, in a fresh snapshot."""

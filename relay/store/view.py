@@ -16,6 +16,7 @@ from relay.store.hosts import HostRow, read_host, read_host_named, read_hosts
 from relay.store.identities import read_identity
 from relay.store.layout import POLICY, read_generation, read_log_row
 from relay.store.notes import read_notes
+from relay.store.policy import DOMAIN_BAN, read_audit, read_page, read_policy, suffixes
 from relay.store.state import State
 from relay.verify.chain import AccountState
 from relay.verify.identity import Identity
@@ -88,6 +89,22 @@ class View:
             values[cursor.key().decode()] = cursor.value()
             found = cursor.next()
         return values
+
+    def policy_value(self, name: str) -> bytes | None:
+        """One of operators' settings (names: `relay.store.policy`), None when it is not set."""
+        return read_policy(self._env, self._txn, name)
+
+    def policy_page(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Up to `limit` settings below `prefix`, by what follows it, from behind `after` on."""
+        return read_page(self._env, self._txn, prefix, after, limit)
+
+    def domain_ban(self, hostname: str) -> str | None:
+        """The banned domain that 'host[:port]' is or lies below, None when it is under no ban."""
+        return next((name for name in suffixes(hostname) if self.policy_value(DOMAIN_BAN + name) is not None), None)
+
+    def audit_log(self, before: int | None, limit: int) -> list[tuple[int, bytes]]:
+        """Entries of the audit log with a number below `before`, newest first."""
+        return read_audit(self._env, self._txn, before, limit)
 
     def generation(self) -> int:
         """Rises with every change that workers may hold in memory: hosts, bans, policy."""

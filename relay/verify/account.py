@@ -6,6 +6,8 @@ from relay.verify.chain import AccountState, HostView, advanced, is_replayed
 from relay.verify.identity import Identity
 from relay.verify.verdict import Accept, Drop, Reason, Verdict
 
+DELETED = "deleted"
+
 
 def judge_account(
     event: AccountEvent,
@@ -18,13 +20,39 @@ def judge_account(
     """Whether this status passes; the state returned holds it as the upstream status.
 
     What consumers are told is `effective_status` of that state. Once the DID itself is gone nobody can be named by its
-    document, and the host we stored may still say so (design section 4, "Tombstone").
+    document, and the host we stored may still say so, once (design section 4, "Tombstone"); it cannot bring it back.
     """
     if is_replayed(event.seq, account, host):
         return Drop(Reason.REPLAYED)
     refused = check_host(identity, host, refreshed=refreshed)
-    stored_host = account.version > 0 and account.host_id == host.host_id
-    if refused is not None and not (isinstance(refused, Drop) and identity.tombstone and stored_host):
+    if refused is not None and not (isinstance(refused, Drop) and _is_farewell(event, identity, account, host)):
         return refused
     state = advanced(account, host, event.seq)
     return Accept(state._replace(upstream_active=event.active, upstream_status=event.status or ""))
+
+
+def _is_farewell(event: AccountEvent, identity: Identity, account: AccountState, host: HostView) -> bool:
+    """Whether the stored host of a DID that is gone says something new about how the account ended."""
+    stored_host = account.version > 0 and account.host_id == host.host_id
+    is_news = account.upstream_active or account.upstream_status != (event.status or "")
+    return identity.tombstone and stored_host and not event.active and is_news
+
+
+def of_a_gone_did(account: AccountState) -> AccountState | None:
+    """The row once its DID is found gone: deleted (checklist 145, 181). None when there is none, or it says so already.
+
+    A host's own word that the account is inactive in another way gives way to it: a DID does not come back.
+    """
+    if account.version == 0 or (not account.upstream_active and account.upstream_status == DELETED):
+        return None
+    return account._replace(upstream_active=False, upstream_status=DELETED)
+
+
+def of_a_recheck(account: AccountState, host_id: int, *, active: bool, status: str) -> AccountState | None:
+    """The row once its host was asked what holds (checklist 171). None when nothing has to be told.
+
+    Only a flag of that very host is lifted, and nothing but lifted: what the host says unasked comes in its stream.
+    """
+    if account.upstream_active or account.host_id != host_id or not active:
+        return None
+    return account._replace(upstream_active=True, upstream_status=status)

@@ -6,7 +6,7 @@ Every `judge_*` of this floor asks here first, because the answer is cheap and d
 
 from relay.verify.chain import AccountState, HostView
 from relay.verify.identity import Identity
-from relay.verify.verdict import Drop, Reason, Refresh
+from relay.verify.verdict import Drop, Reason, Recheck, Refresh
 
 
 def check_host(identity: Identity, host: HostView, *, refreshed: bool) -> Drop | Refresh | None:
@@ -28,12 +28,16 @@ def check_host(identity: Identity, host: HostView, *, refreshed: bool) -> Drop |
     return drop if refreshed else Refresh(drop)
 
 
-def check_status(account: AccountState) -> Drop | None:
-    """A Drop when no content may pass for this account now (protocol.md section 17)."""
+def check_status(account: AccountState) -> Drop | Recheck | None:
+    """A Drop when no content may pass for this account now (protocol.md section 17).
+
+    A host that sends content for an account which it said is inactive is asked again what holds: flags gone stale have
+    locked out live accounts (checklist 171).
+    """
     if account.local_status == "throttled":
         return Drop(Reason.ACCOUNT_THROTTLED)
     if account.local_status:
         return Drop(Reason.ACCOUNT_TAKENDOWN)
     if not account.upstream_active:
-        return Drop(Reason.ACCOUNT_INACTIVE, f"status {account.upstream_status or 'inactive'} at its host")
+        return Recheck(Drop(Reason.ACCOUNT_INACTIVE, f"status {account.upstream_status or 'inactive'} at its host"))
     return None

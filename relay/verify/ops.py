@@ -15,7 +15,8 @@ from relay.verify.verdict import Drop, Reason
 class SoundOps(NamedTuple):
     """Ops that can be held against a tree, each path once.
 
-    `deleted` are paths whose create and delete cancelled each other out (lenient mode only) and which must be absent.
+    `deleted` are the deletes that a create of the same commit cancelled out (lenient mode only), with the record it had
+    created as `prev`; their paths must be absent.
     `can_be_undone` is False when an update or a delete does not say what was there before.
     """
 
@@ -78,7 +79,7 @@ def _collapsed(ops: Sequence[RepoOp]) -> tuple[list[RepoOp], list[RepoOp]]:
     deleted: list[RepoOp] = []
     for same in by_path.values():
         if [op.action for op in same] == ["create", "delete"] and same[1].prev in (None, same[0].cid):
-            deleted.append(same[1])
+            deleted.append(same[1]._replace(prev=same[0].cid))
         else:
             kept += same
     return kept, deleted

@@ -16,7 +16,7 @@ from relay.verify.authority import check_host, check_status
 from relay.verify.chain import AccountState, HostView, advanced, is_replayed
 from relay.verify.identity import Identity
 from relay.verify.signature import is_canonical, verify_signature
-from relay.verify.verdict import Drop, Reason, Refresh
+from relay.verify.verdict import Drop, Reason, Recheck, Refresh
 
 
 class Proven(NamedTuple):
@@ -35,7 +35,7 @@ def check_signed(
     now_ms: int,
     *,
     refreshed: bool,
-) -> Proven | Drop | Refresh:
+) -> Proven | Drop | Refresh | Recheck:
     """Steps 6 to 11. Returns what was proven, or the verdict that ends the event here."""
     if is_replayed(event.seq, account, host):
         return Drop(Reason.REPLAYED)
@@ -92,10 +92,10 @@ def check_signature(proven: Proven, identity: Identity, *, refreshed: bool) -> D
     """Step 11. A key that does not fit is read afresh once: it may have been rotated without a word (checklist 137)."""
     if identity.key is None:
         drop = Drop(Reason.IDENTITY_INCOMPLETE, "the DID document has no usable signing key")
-    elif not is_canonical(identity.key, proven.commit.sig):
-        drop = Drop(Reason.SIGNATURE_FORMAT)
     elif verify_signature(identity.key, proven.commit.digest, proven.commit.sig):
         return None
+    elif not is_canonical(identity.key, proven.commit.sig):
+        drop = Drop(Reason.SIGNATURE_FORMAT)
     else:
         drop = Drop(Reason.SIGNATURE_INVALID)
     return drop if refreshed else Refresh(drop)

@@ -9,11 +9,12 @@ That proves the commit, but not that the host knows `prevData`: hosts from befor
 account. So it does not end a ratchet.
 """
 
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from relay.protocol.car import CarSlice
 from relay.protocol.errors import MstError, NodeInvalid, NodeMissing, OpNotInTree, RecordMissing
-from relay.protocol.events import CommitEvent
+from relay.protocol.events import CommitEvent, RepoOp
 from relay.protocol.inversion import check_forward, check_slice
 from relay.protocol.mst import EMPTY_TREE_CID
 from relay.verify.modes import passes_unproven
@@ -40,28 +41,32 @@ def check_tree(
     event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode: str, *, first: bool
 ) -> Proof | Drop:
     """Steps 13 to 16. `data` is the root that was signed, `first` says that nothing is stored of the account's repo."""
-    may_be_unproven = passes_unproven(mode)
-    prev_data = event.prev_data
+    is_optional = first or passes_unproven(mode)
+    if event.prev_data is None and not is_optional:
+        return Drop(Reason.PREV_DATA_MISSING, "this is not the first commit of the account")
     try:
-        if sound.deleted:
-            check_forward(car.blocks, sound.deleted, data)
-        if not sound.can_be_undone or (prev_data is None and not first):
-            if not may_be_unproven:
-                return Drop(Reason.PREV_DATA_MISSING, "this is not the first commit of the account")
+        if sound.deleted and not _is_absent(car, data, sound.deleted):
+            sound = sound._replace(can_be_undone=False)
+        if not sound.can_be_undone or (event.prev_data is None and not first):
             return _pass_forward(car, data, sound)
-        try:
-            before = check_slice(car.blocks, sound.ops, data)
-        except MstError:
-            if prev_data is not None or not may_be_unproven:
-                raise
-            return _pass_forward(car, data, sound)
+        return _undo(event, car, data, sound, mode)
     except MstError as error:
         return Drop(_REASONS[type(error)], str(error))
-    if prev_data is not None:
-        return Proof.FULL if before == prev_data else Drop(Reason.INVERSION_MISMATCH)
+
+
+def _undo(event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode: str) -> Proof | Drop:
+    """Undo the ops and compare. Raises `MstError`."""
+    try:
+        before = check_slice(car.blocks, sound.ops, data)
+    except MstError:
+        if event.prev_data is None and passes_unproven(mode):
+            return _pass_forward(car, data, sound)
+        raise
+    if event.prev_data is not None:
+        return Proof.FULL if before == event.prev_data else Drop(Reason.INVERSION_MISMATCH)
     if before == EMPTY_TREE_CID:
         return Proof.FIRST
-    if may_be_unproven:
+    if passes_unproven(mode):
         return Proof.NONE
     return Drop(Reason.PREV_DATA_MISSING, "the operations do not lead back to an empty repo")
 
@@ -71,3 +76,13 @@ def _pass_forward(car: CarSlice, data: bytes, sound: SoundOps) -> Proof:
     if sound.ops:
         check_forward(car.blocks, sound.ops, data)
     return Proof.NONE
+
+
+def _is_absent(car: CarSlice, data: bytes, deleted: Sequence[RepoOp]) -> bool:
+    """Whether it is certain that none of these paths is in the tree. Raises `OpNotInTree` if one is."""
+    try:
+        check_slice(car.blocks, deleted, data)
+    except NodeMissing:
+        check_forward(car.blocks, deleted, data)
+        return False
+    return True

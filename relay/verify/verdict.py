@@ -103,4 +103,10 @@ class Refresh(NamedTuple):
     otherwise: Drop
 
 
-Verdict = Accept | Drop | Refresh
+class Recheck(NamedTuple):
+    """The account's host said that it is inactive and sends content all the same: ask it; `otherwise` if that holds."""
+
+    otherwise: Drop
+
+
+Verdict = Accept | Drop | Refresh | Recheck

@@ -83,6 +83,24 @@ async def test_a_stored_identity_is_used_without_a_lookup(nursery: trio.Nursery)
     assert directory.asked == []
 
 
+async def test_what_another_worker_stored_later_replaces_what_is_remembered(nursery: trio.Nursery) -> None:
+    """And what it stored earlier does not."""
+    clock, rows = Clock(), dict[str, Identity]()
+    directory = Directory()
+    resolver = await started(nursery, directory, clock, rows.get)
+    directory.publish(DID, "old.example.com")
+    remembered = await resolver.resolve(DID)
+
+    for later_ms, host in ((-1, "old.example.com"), (1, "new.example.com")):
+        rows[DID] = Identity(DID, None, "new.example.com", clock.ms + later_ms)
+        assert resolver.known(DID) == remembered
+        found = resolver.reread(DID)
+        assert found is not None
+        assert found.host == host
+    assert resolver.known(DID) == rows[DID]
+    assert resolver.reread("did:plc:unknown") is None
+
+
 async def test_many_waiters_share_one_lookup(nursery: trio.Nursery) -> None:
     """Checklist 158: 1,000 events of one new DID cost one request."""
     directory, clock = Directory(), Clock()

@@ -1,12 +1,20 @@
 """A whole ingest worker over real sockets and a real store, against the simulated network."""
 
+import random
 import time
 from functools import partial
 from pathlib import Path
 
 import trio
 
+from relay.crawl.roster import owner_of
+from relay.verify.verdict import Reason
+from relay.world.accounts import did_document, new_account
+from relay.world.directory import Directory
+from relay.world.host import SimulatedHost
+from relay.world.messages import account_message, identity_message
 from relay.world.network import Emission, Shape
+from relay.world.plc import PlcServer
 from relay.world.stage import open_stage
 from tests.support.inprocess import Ingest, hostnames, ingesting, keys_by_did, keys_of_frames
 from tests.support.until import until
@@ -57,6 +65,45 @@ async def test_a_restart_resumes_each_host_at_its_cursor_and_resolves_nothing_ag
                 assert host.handshakes[-1].cursor == cursors[host.url]
         cursors = {host.url: str(host.window.tip) for host in stage.hosts}
     nursery.cancel_scope.cancel()
+
+
+async def test_a_move_to_a_host_of_another_worker_is_heeded_by_both(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """Invariant 12: what the old host still says is dropped, though its worker never asked about the move itself."""
+    now_ms = time.time_ns() // 1_000_000
+    directory = Directory()
+    plc = PlcServer(directory)
+    await nursery.start(plc.serve)
+    (old, old_url), (new, new_url) = await _hosts_of_two_workers(nursery)
+    account = new_account(random.Random(5), 0)
+    names = tuple(url.removeprefix("http://") for url in (old_url, new_url))
+
+    def talk(host: SimulatedHost, status: str | None) -> None:
+        host.emit(account_message(account.did, status), now_ms)
+        host.emit(account.repo.commit([], account.key, now_ms), now_ms)
+        host.emit(identity_message(account.did, None), now_ms)
+
+    async with ingesting(tmp_path, hosts=names, plc_url=plc.url, workers=2) as ingest:
+        for host, url in ((old, old_url), (new, new_url)):
+            directory.put(account.did, did_document(account, url))
+            before = len(ingest.logged())
+            talk(host, None)
+            await until(partial(_has_logged, ingest, before + 3))
+        talk(old, "deactivated")
+        await until(lambda: ingest.received() == 9)
+        await until(lambda: len(ingest.logged()) + ingest.dropped().total() == 9)
+
+        assert ingest.dropped() == {Reason.HOST_MISMATCH: 3}
+    nursery.cancel_scope.cancel()
+
+
+async def _hosts_of_two_workers(nursery: trio.Nursery) -> list[tuple[SimulatedHost, str]]:
+    """Two hosts; each of two workers follows one."""
+    found: dict[int, tuple[SimulatedHost, str]] = {}
+    while len(found) < 2:
+        host = SimulatedHost()
+        url = await nursery.start(host.serve)
+        found.setdefault(owner_of(url.removeprefix("http://"), 2), (host, url))
+    return list(found.values())
 
 
 def _has_received(ingest: Ingest, count: int) -> bool:

@@ -1,6 +1,8 @@
 """Opening: a fresh folder, a wrong one, the first seq and its floor, and a restored copy."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from relay.store.errors import Corrupt, LayoutMismatch, NotWritable, Restored, S
 from relay.store.layout import META, META_LAYOUT, STATE_DBS
 from relay.store.store import Store
 from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, batch, did, fill, item, open_store, seqs, settings
+
+ROOT = Path(__file__).parents[2]
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -79,7 +83,29 @@ def test_what_is_not_ours_is_refused_and_not_touched(tmp_path: Path, spoil: obje
     before = contents(tmp_path)
     with pytest.raises(LayoutMismatch):
         Store.open(tmp_path, settings(), create=create, now_ms=NOW_MS)
-    assert contents(tmp_path) == before
+    after = contents(tmp_path)
+    if not create and spoil in (other_layout, no_layout, other_lmdb):
+        # Another process may be at work there, so the look takes a reader's slot as any LMDB reader does.
+        del before["state/lock.mdb"], after["state/lock.mdb"]
+    assert after == before
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from relay.store.creation import is_ours
+print(is_ours(Path(sys.argv[1]), alone=sys.argv[2] == "alone"))
+"""
+
+
+@pytest.mark.parametrize(("how", "slots"), [("alone", 0), ("shared", 1)])
+def test_a_look_at_a_store_in_use_takes_a_readers_slot(store: Store, tmp_path: Path, how: str, slots: int) -> None:
+    """Without one, commits of the other process could replace the pages under the look (seen under load)."""
+    env = store._state.env._env
+    before = env.info()["num_readers"]
+    words = [sys.executable, "-c", LOOK, str(tmp_path / "data"), how]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout == "True\n"
+    assert env.info()["num_readers"] == before + slots
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -82,6 +82,23 @@ def test_marks_move_the_cursor_and_add_up(store: Store) -> None:
     assert (row.last_error, row.first_event_ms, row.last_event_ms) == ("x", NOW_MS, NOW_MS)
 
 
+def test_remarks_count_only_what_was_not_refused(store: Store) -> None:
+    unproven = item(1, 0, 1)._replace(remarks=("unproven",))
+    refused = item(2, 7, 2)._replace(remarks=("unproven", "chain_break"))
+    store.append(batch(unproven, refused, marks=(mark(2),)))
+    store.append(batch(item(3, 0, 3)._replace(remarks=("unproven",)), marks=(mark(3, proven=True),)))
+    assert host(store).remarks == {"unproven": 2}
+    store.append(batch(marks=(mark(4),)))
+    assert host(store).proven  # once proven, always
+
+
+def test_several_hosts_change_in_one_txn_and_unknown_ones_are_passed_over(store: Store) -> None:
+    store.poll()
+    store.update_hosts({1: {"status": "idle"}, 77: {"status": "idle"}, 2: {"status": "offline", "last_error": "x"}})
+    assert (host(store).status, host(store, 2).status, host(store, 2).last_error) == ("idle", "offline", "x")
+    assert store.poll() is not None
+
+
 def test_a_cursor_never_goes_backwards_within_an_epoch(store: Store) -> None:
     store.append(batch(marks=(mark(9),)))
     store.append(batch(marks=(mark(4),)))

@@ -15,7 +15,7 @@ from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
 from relay.verify.commit import judge_commit
 from relay.verify.identity import Identity
 from relay.verify.sync import judge_sync
-from relay.verify.verdict import Accept, Drop, Reason, Refresh, Verdict
+from relay.verify.verdict import Accept, Drop, Reason, Recheck, Refresh, Verdict
 from relay.world.car import car_slice
 from relay.world.dagcbor import Link, Value, cid_of, encode
 from relay.world.keys import Curve
@@ -129,8 +129,6 @@ def test_a_stale_document_is_read_again_before_it_is_used() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"upstream_active": False, "upstream_status": "deactivated"}, Reason.ACCOUNT_INACTIVE),
-        ({"upstream_active": False}, Reason.ACCOUNT_INACTIVE),
         ({"local_status": "takendown"}, Reason.ACCOUNT_TAKENDOWN),
         ({"local_status": "suspended"}, Reason.ACCOUNT_TAKENDOWN),
         ({"local_status": "throttled"}, Reason.ACCOUNT_THROTTLED),
@@ -140,6 +138,15 @@ def test_inactive_accounts_let_no_content_pass(changes: Mapping[str, Any], expec
     """Checklist 170."""
     scene = Scene()
     assert reason(judge(scene, scene.write(), scene.known(**changes))) is expected
+
+
+@pytest.mark.parametrize("status", ["deactivated", "deleted", ""])
+def test_content_of_an_account_that_its_host_called_inactive_waits_for_the_host_to_be_asked(status: str) -> None:
+    """Checklist 170, 171."""
+    scene = Scene()
+    verdict = judge(scene, scene.write(), scene.known(upstream_active=False, upstream_status=status))
+    assert isinstance(verdict, Recheck)
+    assert verdict.otherwise.reason is Reason.ACCOUNT_INACTIVE
 
 
 @pytest.mark.parametrize("status", ["desynchronized", "throttled", "frozen"])

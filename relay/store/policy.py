@@ -1,0 +1,126 @@
+"""What operators decided, as entries of the `policy` sub-db: their names, their shapes, and the audit log.
+
+    setting/NAME           JSON, see the constants below
+    domain_ban/DOMAIN      JSON of `DomainBan`
+    takedown/DID           JSON of `Takedown`
+    alert/HOSTNAME         JSON of `Alert`
+    audit/NUMBER           JSON of whoever wrote it, at most `AUDIT_KEPT` of them
+
+Owns names and bounds. Who may decide what is the admin API's; what follows from a decision is that of whoever reads it.
+"""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import msgspec
+
+from relay.store.env import Env, Txn
+from relay.store.errors import Corrupt
+from relay.store.layout import POLICY
+
+SETTING = "setting/"
+DOMAIN_BAN = "domain_ban/"
+TAKEDOWN = "takedown/"
+ALERT = "alert/"
+AUDIT = "audit/"
+
+REQUEST_CRAWL = SETTING + "request_crawl"  # bool; absent: hosts.request_crawl of the configuration
+NEW_PER_DAY = SETTING + "new_per_day"  # int; absent: hosts.new_per_day
+
+AUDIT_KEPT = 1_000
+AUDIT_BYTES_MAX = 2_048
+_AUDIT_DIGITS = 12
+
+T = TypeVar("T")
+
+
+class DomainBan(msgspec.Struct, frozen=True):
+    """A domain that is banned with everything below it. `host_ids` are the hosts that this ban banned."""
+
+    since_ms: int = 0
+    host_ids: tuple[int, ...] = ()
+
+
+class Takedown(msgspec.Struct, frozen=True):
+    """An account taken down here. `purge` asks that its frames in the window be replaced as well."""
+
+    since_ms: int = 0
+    purge: bool = False
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """What is known of the account limit alerts of one host. `state` is "", "warning" or "recovery"."""
+
+    silenced: bool = False
+    state: str = ""
+    sent_ms: int = 0
+
+
+def encoded(value: object) -> bytes:
+    """A value as it is stored."""
+    return msgspec.json.encode(value)
+
+
+def decoded(data: bytes, kind: type[T]) -> T:
+    """The other way. Raises `Corrupt`."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"policy: {error}") from error
+
+
+def suffixes(hostname: str) -> Iterator[str]:
+    """The name of a 'host[:port]' and every domain above it: a ban of any of them bans the host (checklist 260)."""
+    name = hostname.partition(":")[0] if not hostname.startswith("[") else hostname.partition("]")[0] + "]"
+    while name:
+        yield name
+        name = name.partition(".")[2]
+
+
+def read_policy(env: Env, txn: "Txn[bytes]", name: str) -> bytes | None:
+    """One entry."""
+    return txn.get(name.encode(), db=env.db[POLICY])
+
+
+def read_page(env: Env, txn: "Txn[bytes]", prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+    """Up to `limit` entries below `prefix`, the prefix taken off, from behind `after` on."""
+    cursor = txn.cursor(db=env.db[POLICY])
+    start = prefix.encode()
+    first = start + after.encode("utf-8", "replace")
+    found = cursor.set_range(first)
+    if found and after and cursor.key() == first:
+        found = cursor.next()
+    page: list[tuple[str, bytes]] = []
+    while found and len(page) < limit and cursor.key().startswith(start):
+        page.append((cursor.key()[len(start) :].decode(), cursor.value()))
+        found = cursor.next()
+    return page
+
+
+def read_audit(env: Env, txn: "Txn[bytes]", before: int | None, limit: int) -> list[tuple[int, bytes]]:
+    """Up to `limit` entries of the audit log with a number below `before`, newest first."""
+    cursor = txn.cursor(db=env.db[POLICY])
+    start = AUDIT.encode()
+    found = cursor.set_range(_audit_key(before)) if before is not None else cursor.set_range(start + b"~")
+    found = cursor.prev() if found else cursor.last()
+    page: list[tuple[int, bytes]] = []
+    while found and len(page) < limit and cursor.key().startswith(start):
+        page.append((int(cursor.key()[len(start) :]), cursor.value()))
+        found = cursor.prev()
+    return page
+
+
+def add_audit(env: Env, txn: "Txn[bytes]", value: bytes) -> None:
+    """Add an entry and forget the oldest beyond the bound."""
+    assert len(value) <= AUDIT_BYTES_MAX, "an audit entry is bounded by whoever writes it"
+    newest = read_audit(env, txn, None, 1)
+    number = newest[0][0] + 1 if newest else 1
+    txn.put(_audit_key(number), value, db=env.db[POLICY])
+    cursor = txn.cursor(db=env.db[POLICY])
+    found = cursor.set_range(AUDIT.encode())
+    while found and cursor.key() <= _audit_key(max(0, number - AUDIT_KEPT)):
+        found = cursor.delete()
+
+
+def _audit_key(number: int) -> bytes:
+    return f"{AUDIT}{number:0{_AUDIT_DIGITS}d}".encode()
