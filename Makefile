@@ -8,10 +8,12 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 BENCHMARKS = codec verify ingest append replay fanout end_to_end
 
 .POSIX:
-.PHONY: help demo run test lint bench test-realpds test-browser lock clean
+.PHONY: help setup demo run test lint bench test-realpds test-browser lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.run ## install what the relay needs into .venv, and nothing else
 
 demo: $(VENV)/.run ## run the whole relay against a small simulated network for 30 s; no internet needed
 	@$(BIN)/relay demo

@@ -6,13 +6,14 @@ yardstick is a bare secp256k1 verification. The log is synced as in production.
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from benchmarks.upstream import Upstream, add_recording, recording_options, upstream
 from benchmarks.yardstick import Case, arguments, bare_verify, measure, report
-from relay.crawl.settings import HostSettings
+from relay.crawl.settings import TRUSTED_TIER, HostSettings
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
 from relay.ingest.worker import Worker, in_one_thread
@@ -35,7 +36,9 @@ async def ingest(source: Upstream, folder: Path) -> tuple[float, float]:
     settings = IngestRoleSettings(
         log=log,
         identity=IdentitySettings(plc_url=source.plc),
-        hosts=HostSettings(allow_private=True, allow_insecure=True),
+        hosts=HostSettings(
+            allow_private=True, allow_insecure=True, tiers={"trusted": replace(TRUSTED_TIER, hosts=("*",))}
+        ),
         ingest=IngestSettings(mode="strict"),
     )
     worker = Worker(settings, store, Metrics(), in_one_thread())

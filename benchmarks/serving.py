@@ -6,12 +6,11 @@ ages without decoding. A consumer is a plain socket: what a real client does wit
 """
 
 import multiprocessing
-import os
 import selectors
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from multiprocessing.connection import Connection
@@ -160,8 +159,7 @@ class Crowd:
     async def _ask(self, *order: Any) -> Any:
         self._pipe.send(order)
         answer = await trio.to_thread.run_sync(self._pipe.recv)
-        if isinstance(answer, str):
-            raise AssertionError(answer)
+        assert not isinstance(answer, str), answer
         return answer
 
 
@@ -177,11 +175,7 @@ class _Client:
         self._began_ns = 0  # when the first byte of `_rest` came
 
     def take(self, ages: list[float]) -> None:
-        """Read once. Bytes that nobody looks at are dropped inside the kernel."""
-        if not self.stamps:
-            data = self.socket.recv(READ_BYTES, socket.MSG_TRUNC) if sys.platform == "linux" else b""
-            self.received += len(data)
-            return
+        """Read once, and note the age of every message that is complete. Asserts that no seq is missing."""
         data = self.socket.recv(READ_BYTES)
         now_ns = time.time_ns()
         self.received += len(data)
@@ -206,50 +200,72 @@ class _Client:
         self._began_ns = now_ns if at else began_ns
 
 
-def _crowd(pipe: Connection) -> None:
-    """The program of a crowd."""
-    chosen = selectors.DefaultSelector()
-    chosen.register(pipe, selectors.EVENT_READ)
-    groups: dict[str, list[_Client]] = {}
-    ages: list[float] = []
-    buffer = bytearray(READ_BYTES)
-    pong_at = time.monotonic() + PONG_SECONDS
-    fault = ""
-    while True:
-        for key, _ in chosen.select(1.0):
-            if key.fileobj is not pipe:
-                client: _Client = key.data
-                try:
-                    if client.stamps:
-                        client.take(ages)
+class _Readers:
+    """The program of a crowd: one selector over the pipe and every socket that is read."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._chosen = selectors.DefaultSelector()
+        self._groups: dict[str, list[_Client]] = {}
+        self._ages: list[float] = []
+        self._buffer = bytearray(READ_BYTES)
+        self._fault = ""
+
+    def run(self) -> None:
+        """Until the other end of the pipe is gone."""
+        self._chosen.register(self._pipe, selectors.EVENT_READ)
+        pong_at = time.monotonic() + PONG_SECONDS
+        with suppress(EOFError):
+            while True:
+                for key, _ in self._chosen.select(1.0):
+                    if key.data is None:
+                        self._answer()
                     else:
-                        client.received += client.socket.recv_into(buffer, READ_BYTES, socket.MSG_TRUNC)
-                except (AssertionError, OSError) as error:
-                    fault = f"{type(error).__name__}: {error}"
-                    chosen.unregister(client.socket)
-                continue
-            try:
-                order = pipe.recv()
-            except EOFError:
-                return
-            if fault:
-                pipe.send(fault)
-            elif order[0] == "open":
-                made = [_connected(*order[2:3], order[4], stamps=order[1] == "stamp") for _ in range(order[3])]
-                groups.setdefault(order[1], []).extend(made)
-                for each in made if order[1] != "stall" else ():
-                    chosen.register(each.socket, selectors.EVENT_READ, each)
-                pipe.send(True)
-            elif order[0] == "received":
-                pipe.send([each.received for each in groups.get(order[1], [])])
-            else:
-                pipe.send(list(ages))
-                ages.clear()
-        if time.monotonic() >= pong_at:
-            pong_at += PONG_SECONDS
-            for each in (each for kind, group in groups.items() if kind != "stall" for each in group):
+                        self._read(key.data)
+                if time.monotonic() >= pong_at:
+                    pong_at += PONG_SECONDS
+                    self._show_life()
+
+    def _answer(self) -> None:
+        order = self._pipe.recv()
+        answer: Any = True
+        if self._fault:
+            answer = self._fault
+        elif order[0] == "open":
+            self._open(*order[1:])
+        elif order[0] == "received":
+            answer = [client.received for client in self._groups.get(order[1], [])]
+        else:
+            answer, self._ages = self._ages, []
+        self._pipe.send(answer)
+
+    def _open(self, kind: str, port: int, count: int, query: str) -> None:
+        for _ in range(count):
+            client = _connected(port, query, stamps=kind == "stamp")
+            self._groups.setdefault(kind, []).append(client)
+            if kind != "stall":
+                self._chosen.register(client.socket, selectors.EVENT_READ, client)
+
+    def _read(self, client: _Client) -> None:
+        try:
+            if client.stamps:
+                client.take(self._ages)
+            else:  # nobody looks at these bytes: they are dropped inside the kernel
+                client.received += client.socket.recv_into(self._buffer, READ_BYTES, socket.MSG_TRUNC)
+        except (AssertionError, OSError) as error:
+            self._fault = f"{type(error).__name__}: {error}"
+            self._chosen.unregister(client.socket)
+
+    def _show_life(self) -> None:
+        """Pings among dropped bytes are not seen, so everybody who reads says something by himself."""
+        for kind, group in self._groups.items():
+            for client in group if kind != "stall" else ():
                 with suppress(OSError):
-                    each.socket.send(PONG)
+                    client.socket.send(PONG)
+
+
+def _crowd(pipe: Connection) -> None:
+    _Readers(pipe).run()
 
 
 def _connected(port: int, query: str, *, stamps: bool) -> _Client:
@@ -303,18 +319,3 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Of unsorted values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def batches_of(events: int, size: int) -> Iterator[int]:
-    """`events` in parts of at most `size`."""
-    for start in range(0, events, size):
-        yield min(size, events - start)
-
-
-def open_files_max() -> None:
-    """As many sockets as this process may have."""
-    import resource  # noqa: PLC0415 - not on every system
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    assert os.cpu_count()

@@ -4,12 +4,14 @@ Owns the shape and the way there. After the line the pipe stays open and silent:
 supervisor is gone. Nothing secret is in arguments or environment. Paths of control sockets are named here too.
 """
 
+import os
 import socket
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
+REASON_BYTES = 1_024
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of the system, less its final zero
 
 
@@ -49,6 +51,28 @@ def control_path(data_dir: Path, name: str) -> Path:
 def died_path(data_dir: Path, name: str) -> Path:
     """Where a worker that dies of an error leaves one line saying why."""
     return data_dir / "run" / f"{name}.died"
+
+
+def write_reason(path: Path, text: str) -> None:
+    """Put `text` at `path`, "" before a process starts. Raises OSError.
+
+    Always the same number of bytes in the same place, so that what was blanked while there was space on the disk can
+    still be said when it is full.
+    """
+    data = text.encode()[:REASON_BYTES].ljust(REASON_BYTES)
+    reason_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(reason_fd, data, 0)
+    finally:
+        os.close(reason_fd)
+
+
+def read_reason(path: Path) -> str:
+    """What `write_reason` put there, "" when nothing can be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def encode(assignment: Assignment) -> bytes:

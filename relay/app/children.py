@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +45,8 @@ class Child:
     def __init__(self, task: Assignment, command: Sequence[str], pass_fds: Sequence[int]) -> None:
         self._task = task
         self._died_path = assignment.died_path(Path(task.data_dir), task.name)
-        self._died_path.unlink(missing_ok=True)
+        with suppress(OSError):  # then only the reason of its death may be missing
+            assignment.write_reason(self._died_path, "")
         read_end, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
@@ -95,8 +97,5 @@ class Child:
     def _exit(self, code: int) -> Exit:
         if code < 0:
             return Exit("killed", f"ended by {signal.Signals(-code).name}")
-        try:
-            reason = self._died_path.read_text(encoding="utf-8").strip()
-        except OSError:
-            reason = ""
+        reason = assignment.read_reason(self._died_path)
         return Exit("exited", f"exit code {code}" + (f": {reason}" if reason else ""))

@@ -5,8 +5,10 @@ code (0 done, 1 found a problem, 2 usage or configuration, 130 Ctrl-C). What a c
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +16,13 @@ from typing import NamedTuple
 import trio
 
 from relay import __version__
-from relay.app import check, config, demo, tail
+from relay.app import check, compare, config, demo, ops, since, tail
 from relay.app.config import ConfigError
 from relay.app.demo import DemoFailed
 from relay.app.demoscreen import Screen
+from relay.app.kinds import is_http_url
+from relay.app.ops import ACCOUNTS, CONSUMERS, DOMAINS, HOSTS, add_actions
+from relay.app.pullhosts import pull_hosts
 from relay.app.run import run_relay
 from relay.observe import logs
 from relay.protocol.limits import UPSTREAM_SEQ_MAX
@@ -87,10 +92,15 @@ def _demo(arguments: Arguments) -> int:
 def _add_tail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="of a relay or PDS, for instance ws://127.0.0.1:2470")
     parser.add_argument("--cursor", type=_cursor, metavar="N", help="start after this seq; 0: the whole window")
+    parser.add_argument(
+        "--since", type=_since, metavar="WHEN", help="start there: 90s, 10m, 2h, 3d ago, or a date-time"
+    )
     parser.add_argument("--count", type=_positive, metavar="N", help="stop after so many events")
     parser.add_argument("--seconds", type=_not_negative, metavar="N", help="stop after so long")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--contiguous", action="store_true", help="a gap in seq is a problem (PDSes have gaps)")
+    parser.add_argument("--verify", action="store_true", help="check signatures, operations and status itself")
+    parser.add_argument("--plc", metavar="URL", default=tail.PLC_URL, help=f"directory for --verify ({tail.PLC_URL})")
 
 
 def _tail(arguments: Arguments) -> int:
@@ -101,8 +111,38 @@ def _tail(arguments: Arguments) -> int:
         seconds=arguments.seconds,
         as_json=arguments.json,
         contiguous=arguments.contiguous,
+        since=arguments.since,
+        verify=arguments.verify,
+        plc_url=arguments.plc,
     )
     return DONE if trio.run(tail.tail, options, print) else PROBLEM
+
+
+def _add_pull_hosts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FROM_URL", help="of the relay, for instance https://bsky.network")
+    _add_config(parser)
+
+
+def _pull_hosts(arguments: Arguments) -> int:
+    settings = config.load(arguments.config)
+    if not is_http_url(arguments.source):
+        raise ConfigError(f"FROM_URL: takes the http(s) URL of a relay, not {arguments.source!r}")
+    return DONE if trio.run(pull_hosts, settings, arguments.source, print) else PROBLEM
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url_a", metavar="URL_A", help="of a relay, for instance wss://bsky.network")
+    parser.add_argument("url_b", metavar="URL_B", help="of another")
+    parser.add_argument("--seconds", type=_not_negative, default=60.0, metavar="N", help="for how long (60)")
+    parser.add_argument("--json", action="store_true", help="the report as JSON, for scripts")
+
+
+def _compare(arguments: Arguments) -> int:
+    report = compare.run(arguments.url_a, arguments.url_b, arguments.seconds)
+    if report is None:
+        return PROBLEM
+    print(json.dumps(report) if arguments.json else "\n".join(compare.lines(report)))
+    return DONE
 
 
 def _positive(text: str) -> int:
@@ -119,6 +159,13 @@ def _not_negative(text: str) -> float:
     return value
 
 
+def _since(text: str) -> str:
+    try:
+        return since.parse_since(text, since.now_ms())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is neither an age such as 2h nor a date and time") from None
+
+
 def _cursor(text: str) -> int:
     value = int(text)
     if not 0 <= value <= UPSTREAM_SEQ_MAX:
@@ -130,6 +177,12 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "run the relay in the foreground until SIGTERM or Ctrl-C", _add_config, _run),
     Command("demo", "run a whole relay against a small network that it simulates on loopback", _add_demo, _demo),
     Command("tail", "print and check the stream of a relay or PDS, one line an event", _add_tail, _tail),
+    Command("hosts", "list, show, add, ban and limit hosts of a running relay", partial(add_actions, HOSTS), ops.run),
+    Command("accounts", "list, show, take down and restore accounts", partial(add_actions, ACCOUNTS), ops.run),
+    Command("domains", "ban domains with all hosts below them", partial(add_actions, DOMAINS), ops.run),
+    Command("consumers", "list consumers, and send one away", partial(add_actions, CONSUMERS), ops.run),
+    Command("pull-hosts", "add the hosts that another relay lists", _add_pull_hosts, _pull_hosts),
+    Command("compare", "read two relays at once and show what only one of them has", _add_compare, _compare),
     Command("check", "print the effective configuration and check this machine", _add_config, _check),
 )
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +85,7 @@ async def demo(options: DemoOptions, screen: Screen) -> bool:
                 now_ms=_now_ms(),
                 shape=SHAPE,
             )
-            async with running_relay(place, stage):
+            async with running_relay(place, [host.url for host in stage.hosts], stage.plc.url):
                 await _play(options, stage, place, scorecard, screen)
             nursery.cancel_scope.cancel()
     except* DemoFailed as failed:
@@ -115,10 +115,10 @@ async def _play(options: DemoOptions, stage: Stage, place: Place, scorecard: Sco
 
 
 @asynccontextmanager
-async def running_relay(place: Place, stage: Stage) -> AsyncIterator[None]:
+async def running_relay(place: Place, hosts: Sequence[str], plc_url: str) -> AsyncIterator[None]:
     """`relay run` as a child process, stopped with SIGTERM at the end of the block."""
     config = place.folder / "relay.toml"
-    config.write_text(config_of(place, stage), encoding="utf-8")
+    config.write_text(config_of(place, hosts, plc_url), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
     with place.log.open("wb") as log:
         process = await trio.lowlevel.open_process(
@@ -139,9 +139,9 @@ async def running_relay(place: Place, stage: Stage) -> AsyncIterator[None]:
             process.kill()
 
 
-def config_of(place: Place, stage: Stage) -> str:
+def config_of(place: Place, hosts: Sequence[str], plc_url: str) -> str:
     """The configuration of a relay for the simulated network; a file to look at, with `--keep`."""
-    seeds = ", ".join(f'"{host.url}"' for host in stage.hosts)
+    seeds = ", ".join(f'"{url}"' for url in hosts)
     return f"""\
 data_dir = "{place.folder / "data"}"
 
@@ -154,13 +154,14 @@ ingest = 1
 serve = 1
 
 [identity]
-plc_url = "{stage.plc.url}"
+plc_url = "{plc_url}"
 
 [hosts]
 seeds = [{seeds}]
 discover_from = []
 allow_private = true
 allow_insecure = true
+trusted = ["localhost:*", "127.0.0.1:*"]
 """
 
 

@@ -1,18 +1,23 @@
-"""The housekeeping worker: retention, readers that died, and the figures of log, state and disk.
+"""The housekeeping worker: retention, readers that died, the figures of log, state, disk and hosts, and discovery.
 
-Owns when that is done and what of it is exposed. Does not own how (`relay.store`). It is a process of its own so that
-deleting a segment, a second a GB, delays nobody else.
+Owns when that is done and what of it is exposed. Does not own how (`relay.store`, `relay.app.discovery`). It is a
+process of its own so that deleting a segment, a second a GB, delays nobody else.
 """
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
+from relay.app.discovery import Scout, keep_discovering
+from relay.app.hostwatch import HostWatch
 from relay.app.settings import HousekeepingSettings
+from relay.net.dial import Dialer
+from relay.net.http import HttpClient
 from relay.net.server import Request, Response, Site, error_response, serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import CONTENT_TYPE, LogMetrics, Metrics
@@ -39,11 +44,17 @@ async def run(
     """Work at the start and every minute until `drain` is set. Raises StoreError."""
     store = Store.open(data_dir, settings.log)
     try:
-        housekeeping = Housekeeping(store, metrics.log, data_dir, now_ms=lambda: time.time_ns() // 1_000_000)
+        housekeeping = Housekeeping(store, metrics.log, data_dir, now_ms=_now_ms)
+        hosts = HostWatch(store, settings.hosts, metrics.hosts, _now_ms)
+        one_thread = trio.CapacityLimiter(1)  # a store is written by one thread at a time
+        offload = partial(trio.to_thread.run_sync, limiter=one_thread)
+        dialer = Dialer(allow_private=settings.hosts.allow_private, allow_insecure=settings.hosts.allow_insecure)
+        scout = Scout(store, HttpClient(dialer, settings.user_agent), settings.hosts, offload, _now_ms)
         async with trio.open_nursery() as nursery:
             answer = partial(_answer, metrics, housekeeping)
             await nursery.start(serve_http, [control], Site(answer))
-            nursery.start_soon(_work, housekeeping)
+            nursery.start_soon(_work, housekeeping, hosts, offload)
+            nursery.start_soon(keep_discovering, scout, settings.hosts.discover_from)
             task_status.started()
             await drain.wait()
             nursery.cancel_scope.cancel()
@@ -51,10 +62,15 @@ async def run(
         store.close()
 
 
-async def _work(housekeeping: "Housekeeping") -> None:
+async def _work(housekeeping: "Housekeeping", hosts: HostWatch, offload: Callable[..., Awaitable[Any]]) -> None:
     while True:
-        await trio.to_thread.run_sync(housekeeping.work)
+        await offload(housekeeping.work)
+        await offload(hosts.look)
         await trio.sleep(INTERVAL_SECONDS)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def _answer(metrics: Metrics, housekeeping: "Housekeeping", request: Request) -> Response:

@@ -139,8 +139,8 @@ class TierKey(NamedTuple):
 
 TIER_KEYS: tuple[TierKey, ...] = (
     TierKey("hosts", _GLOBS, "hosts of this tier"),
-    TierKey("per_second", _RATE, "events of one host a second"),
-    TierKey("per_hour", _RATE, "events of one host an hour"),
-    TierKey("per_day", _RATE, "events of one host a day"),
+    TierKey("per_second", _RATE, "events of one host a second, and one more for every 1,000 accounts it may have"),
+    TierKey("per_hour", _RATE, "events of one host an hour, and one more for each account it may have"),
+    TierKey("per_day", _RATE, "events of one host a day, and ten more for each account it may have"),
     TierKey("account_limit", _ACCOUNTS, "accounts of one host"),
 )

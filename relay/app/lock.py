@@ -8,6 +8,7 @@ whom.
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -35,11 +36,20 @@ async def take_lock(data_dir: Path, wait_seconds: float) -> int:
     return lock_fd
 
 
+def was_locked(data_dir: Path) -> bool:
+    """Whether a relay was ever started on the folder."""
+    return (data_dir / "lock").exists()
+
+
 def write_holders(lock_fd: int, holders: Mapping[str, int]) -> None:
-    """Put the processes that hold the lock, by name, into its file. For people; nothing relies on it."""
+    """Put the processes that hold the lock, by name, into its file. For people; nothing relies on it.
+
+    Written over what is there, never emptied first: on a full disk somebody else would take the space.
+    """
     text = "".join(f"{pid} {name}\n" for name, pid in holders.items()).encode()
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, text, 0)
+    with suppress(OSError):
+        os.pwrite(lock_fd, text, 0)
+        os.ftruncate(lock_fd, len(text))
 
 
 def _open(data_dir: Path) -> int:

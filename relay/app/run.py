@@ -19,7 +19,7 @@ from relay.app import lifecycle
 from relay.app.assignment import SOCKET_PATH_BYTES_MAX, control_path, worker_name
 from relay.app.config import ConfigError
 from relay.app.listening import bind, bind_control, bound_address, inherited
-from relay.app.lock import take_lock
+from relay.app.lock import take_lock, was_locked
 from relay.app.reporting import Reporting
 from relay.app.settings import RelaySettings, housekeeping_role, ingest_role, serve_role
 from relay.app.supervisor import Supervisor, Surroundings, WorkerSpec
@@ -29,6 +29,7 @@ from relay.net.guard import Origin, check_hostname
 from relay.net.server import Site, serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import Metrics
+from relay.store.creation import is_ours
 from relay.store.store import Store
 
 _ROLE_NAME_LONGEST = worker_name("housekeeping", 0)
@@ -54,6 +55,8 @@ async def run_relay(settings: RelaySettings) -> None:
         raise ConfigError(
             f"data_dir: {settings.data_dir} is too long a path for sockets below it; a relative one helps"
         )
+    if settings.data_dir.is_dir() and not was_locked(settings.data_dir):
+        is_ours(settings.data_dir, alone=True)  # the lock makes a file, and a stranger's folder has to stay as it is
     lifecycle.raise_file_limit()
     lock_fd = await take_lock(settings.data_dir, settings.start_wait_seconds)
     try:

@@ -50,6 +50,8 @@ class HousekeepingSettings:
     """All that the housekeeping worker needs to know."""
 
     log: LogSettings = field(default_factory=LogSettings)
+    hosts: HostSettings = field(default_factory=HostSettings)
+    user_agent: str = "atproto-relay"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +97,22 @@ def serve_role(settings: RelaySettings) -> ServeRoleSettings:
         contact=settings.contact,
         log=settings.log,
         hosts=settings.hosts,
+        mode=settings.ingest.mode,
         consumers=settings.consumers,
         trusted_proxies=settings.listen.trusted_proxies,
+        siblings=settings.siblings,
+        admin_passwords=passwords_in(settings.admin_password),
+        separate_admin=settings.listen.admin is not None,
         drain_seconds=settings.drain_seconds,
     )
 
 
+def passwords_in(text: str) -> tuple[str, ...]:
+    """The passwords of `admin_password`, which stand between commas or on lines of their own; any of them is right."""
+    parts = (part.strip() for part in text.replace("\n", ",").split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
 def housekeeping_role(settings: RelaySettings) -> HousekeepingSettings:
     """What the housekeeping worker is handed."""
-    return HousekeepingSettings(log=settings.log)
+    return HousekeepingSettings(log=settings.log, hosts=settings.hosts, user_agent=settings.user_agent)

@@ -22,7 +22,7 @@ the process with exit code 1 after one line in `data_dir/run/ROLE-N.died`, which
 
 import importlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,13 +137,25 @@ async def _drain_when_orphaned(stop: Callable[[float], None]) -> None:
 
 def _leave_reason(task: Assignment, error: Exception) -> None:
     """One line for the supervisor; the traceback is in the log."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    text = f"{type(error).__name__}: {error}".replace("\n", " ")[:_REASON_CHARS_MAX]
+    text = reason_of(error)
     try:
-        assignment.died_path(Path(task.data_dir), task.name).write_text(text + "\n", encoding="utf-8")
+        assignment.write_reason(assignment.died_path(Path(task.data_dir), task.name), text)
     except OSError:
         _log.warning("reason_not_written", reason=text)
+
+
+def reason_of(error: BaseException) -> str:
+    """What happened, in one line: each exception of a group once."""
+    texts = dict.fromkeys(f"{type(leaf).__name__}: {leaf}" for leaf in _leaves(error))
+    return "; ".join(texts).replace("\n", " ")[:_REASON_CHARS_MAX]
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 if __name__ == "__main__":

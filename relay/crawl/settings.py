@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 class TierSettings:
     """Bounds for the hosts of one tier. `hosts` are globs that assign hosts to it; rates count events of one host.
 
-    The defaults are those of the reference relay for a host it does not trust (reference table 4.3).
+    The defaults are those of the reference relay for a host it does not trust (reference table 4.3). As there, what a
+    host may send grows with its account limit (`relay.crawl.limits`): to 2,600 an hour and 21,000 a day with 100.
     """
 
     hosts: tuple[str, ...] = ()

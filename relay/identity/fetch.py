@@ -67,7 +67,7 @@ class DocumentSource(NamedTuple):
             raise DidFault(str(error)) from None
 
     def _web_url(self, did: str) -> str:
-        host = did_web_host(did)
+        host = did_web_host(did, allow_localhost=self.allow_private)
         scheme = "http" if self.allow_private and host.startswith("localhost:") else "https"
         return f"{scheme}://{host}/.well-known/did.json"
 
@@ -77,7 +77,7 @@ class DocumentSource(NamedTuple):
                 url,
                 timeout_seconds=self.settings.lookup_seconds,
                 body_bytes_max=DOCUMENT_BYTES_MAX,
-                slots=1 if own_host else self.settings.lookups_at_once,
+                slots=0 if own_host else self.settings.lookups_at_once,  # strangers' hosts get no pool
             )
         except NetError as error:
             raise (DidFault if own_host else DirectoryFault)(str(error)) from None

@@ -20,26 +20,27 @@ from typing import NamedTuple
 import trio
 
 from relay.identity.fetch import DidFault, DidGone, DirectoryFault, Fetch, LookupFault
+from relay.identity.negative import Negative
 from relay.identity.settings import IdentitySettings
 from relay.net.limiter import Keyed, TokenBucket
 from relay.protocol.diddoc import DidDocument, normalise_host
 from relay.verify.identity import Identity
 
-NEGATIVE_ENTRIES_MAX = 100_000
-NEGATIVE_ENTRIES_PER_HOST_MAX = 100
 REFRESHES_PER_DID_BURST = 5  # handle change, rotation and migration may follow each other closely; then one a minute
 BUCKETS_MAX = 50_000
 OUTCOMES_KEPT = 20
+OUTCOMES_TELLING = 4
 LAG_SECONDS_MAX = 30.0
 AGE_JITTER = 0.2
 
 
 class _Lookup:
-    """A lookup under way: who waits for it, and what came of it."""
+    """A lookup under way: who waits for it, and what came of it. `is_outdated`: the DID changed after it was sent."""
 
     def __init__(self) -> None:
         self.done = trio.Event()
         self.result: Identity | LookupFault | None = None
+        self.is_outdated = False
 
 
 class LookupOutcome(NamedTuple):
@@ -67,12 +68,11 @@ class Resolver:
         self._observe = observe
         self._known: OrderedDict[str, Identity] = OrderedDict()
         self._lookups: dict[str, _Lookup] = {}
-        self._negative: OrderedDict[str, tuple[int, str]] = OrderedDict()
-        self._negative_of_host: dict[str, int] = {}
+        self._negative = Negative(settings.negative_seconds)
         self._saves: dict[str, Identity] = {}
-        self._announced: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._announced: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._failed: deque[bool] = deque(maxlen=OUTCOMES_KEPT)
-        self._slots = trio.CapacityLimiter(settings.lookups_at_once)
+        self._slots = {"plc": _limiter(settings), "web": _limiter(settings)}  # a dead web host must not hold up PLC
         self._per_did = Keyed(_refreshes(1, REFRESHES_PER_DID_BURST), BUCKETS_MAX)
         self._per_host = Keyed(_refreshes(settings.refresh_per_minute, settings.refresh_per_minute), BUCKETS_MAX)
         self._nursery: trio.Nursery | None = None
@@ -86,8 +86,8 @@ class Resolver:
 
     @property
     def down(self) -> bool:
-        """Whether the directory, not a DID, is what fails: half or more of the last lookups."""
-        return bool(self._failed) and sum(self._failed) * 2 >= len(self._failed)
+        """Whether the directory, not a DID, is what fails: half or more of the last lookups, once there were a few."""
+        return len(self._failed) >= OUTCOMES_TELLING and sum(self._failed) * 2 >= len(self._failed)
 
     def known(self, did: str) -> Identity | None:
         """What is known without waiting. Starts a background refresh of a document past its age."""
@@ -100,7 +100,7 @@ class Resolver:
         else:
             self._known.move_to_end(did)
         if not identity.stale and self._now_ms() - identity.fetched_ms > self._age_ms(did):
-            self._start(did, background=True)
+            self._refresh_if_idle(did)
         return identity
 
     def reread(self, did: str) -> Identity | None:
@@ -113,49 +113,59 @@ class Resolver:
     def mark_stale(self, did: str) -> None:
         """The document may have changed: it is read again before the next use (checklist 184)."""
         identity = self.known(did)
+        if did in self._lookups:
+            self._lookups[did].is_outdated = True  # what it will answer may be from before
         if identity is not None and not identity.stale:
             self._remember(identity._replace(stale=True))
             self._saves[did] = self._known[did]
 
     def announced(self, did: str, host: str) -> None:
         """A host sent an `#identity`: for a moment the directory may answer with what was so before."""
-        self._announced[did] = (host, trio.current_time())
-        self._announced.move_to_end(did)
+        self._announced[did, host] = trio.current_time()
+        self._announced.move_to_end((did, host))
         if len(self._announced) > BUCKETS_MAX:
             self._announced.popitem(last=False)
 
     def may_lag(self, did: str, host: str) -> bool:
         """Whether an `#identity` of this host is so new that the directory may not show yet what it was about."""
-        told_by, at = self._announced.get(did, ("", -inf))
-        return told_by == host and trio.current_time() - at < LAG_SECONDS_MAX
+        return trio.current_time() - self._announced.get((did, host), -inf) < LAG_SECONDS_MAX
 
     def given_up(self, did: str) -> bool:
         """Whether the DID failed for so long that its events need not wait."""
-        until = self._negative.get(did)
-        return until is not None and self._now_ms() < until[0]
+        return self._negative.holds(did, self._now_ms())
 
     def give_up(self, did: str, host: str) -> None:
         """Remember that the DID does not resolve, for `negative_seconds` (bounds of design section 4)."""
-        if did in self._negative:
-            self._forget_negative(did)
-        if self._negative_of_host.get(host, 0) >= NEGATIVE_ENTRIES_PER_HOST_MAX:
-            self._forget_negative(next(key for key, (_, owner) in self._negative.items() if owner == host))
-        if len(self._negative) >= NEGATIVE_ENTRIES_MAX:
-            self._forget_negative(next(iter(self._negative)))
-        self._negative[did] = (self._now_ms() + int(self._settings.negative_seconds * 1000), host)
-        self._negative_of_host[host] = self._negative_of_host.get(host, 0) + 1
+        self._negative.add(did, host, self._now_ms())
 
     def may_refresh(self, did: str, host: str) -> bool:
-        """Takes one forced refresh of `did` at the request of `host` from both budgets, if there is one."""
+        """Takes one forced refresh of `did` at the request of `host`, if both of its budgets allow it.
+
+        Budgets are each host's own, so that nobody can use up what the account's host will need.
+        """
         now = trio.current_time()
-        return self._per_host.get(host, now).take(now) and self._per_did.get(did, now).take(now)
+        of_did, of_host = self._per_did.get(f"{did} {host}", now), self._per_host.get(host, now)
+        if of_did.delay_seconds(now) or of_host.delay_seconds(now):
+            return False
+        return of_did.take(now) and of_host.take(now)
+
+    def refresh_delay_seconds(self, did: str, host: str) -> float:
+        """Takes one refresh that an `#identity` of the account's own host made due; returns how long to wait for it.
+
+        It is never refused: the old document may not be used again. A host that says so over and over waits itself.
+        """
+        now = trio.current_time()
+        bucket = self._per_did.get(f"{did} {host}", now)
+        delay = bucket.delay_seconds(now)
+        bucket.take(now + delay)
+        return delay
 
     async def resolve(self, did: str) -> Identity:
         """Look the DID up now, together with whoever else waits for it. Raises a leaf of `LookupFault`.
 
         A DID known before and gone now is answered with a tombstone that keeps nothing but the fact.
         """
-        lookup = self._start(did, background=False)
+        lookup = self._lookups.get(did) or self._start(did)
         await lookup.done.wait()
         if isinstance(lookup.result, Identity):
             return lookup.result
@@ -168,24 +178,25 @@ class Resolver:
         self._saves.clear()
         return saves
 
-    def _start(self, did: str, *, background: bool) -> _Lookup:
-        lookup = self._lookups.get(did)
-        if lookup is None:
-            assert self._nursery is not None, "Resolver.run is not running"
-            lookup = _Lookup()
-            if background and len(self._lookups) >= self._settings.lookups_at_once:
-                return lookup  # a refresh that can wait does not queue behind those that cannot
-            self._lookups[did] = lookup
-            self._nursery.start_soon(self._look_up, did, lookup)
+    def _refresh_if_idle(self, did: str) -> None:
+        """Look up in the background, unless that would have to queue: this one can wait, others cannot."""
+        if did not in self._lookups and len(self._lookups) < self._settings.lookups_at_once:
+            self._start(did)
+
+    def _start(self, did: str) -> _Lookup:
+        assert self._nursery is not None, "Resolver.run is not running"
+        lookup = self._lookups[did] = _Lookup()
+        self._nursery.start_soon(self._look_up, did, lookup)
         return lookup
 
     async def _look_up(self, did: str, lookup: _Lookup) -> None:
         started = trio.current_time()
         outcome = "found"
         try:
-            async with self._slots:
+            async with self._slots["plc" if did.startswith("did:plc:") else "web"]:
+                lookup.is_outdated = False
                 document = await self._fetch(did)
-            lookup.result = self._settle(_identity_of(document, self._now_ms()))
+            lookup.result = self._settle(_identity_of(document, self._now_ms(), stale=lookup.is_outdated))
         except DidGone as fault:
             outcome = "gone"
             lookup.result = self._settle_gone(did, fault)
@@ -200,11 +211,10 @@ class Resolver:
         self._observe(LookupOutcome(outcome, trio.current_time() - started))
 
     def _settle(self, identity: Identity) -> Identity:
-        if identity.did in self._negative:
-            self._forget_negative(identity.did)
+        self._negative.forget(identity.did)
         before = self._known.get(identity.did)
-        if before is None or (before.key, before.host) != (identity.key, identity.host):
-            self._announced.pop(identity.did, None)
+        if identity.host and (before is None or (before.key, before.host) != (identity.key, identity.host)):
+            self._announced.pop((identity.did, identity.host), None)
         self._remember(identity)
         self._saves[identity.did] = identity
         return identity
@@ -220,12 +230,6 @@ class Resolver:
         if len(self._known) > self._settings.cache_entries:
             self._known.popitem(last=False)
 
-    def _forget_negative(self, did: str) -> None:
-        _, host = self._negative.pop(did)
-        self._negative_of_host[host] -= 1
-        if not self._negative_of_host[host]:
-            del self._negative_of_host[host]
-
     def _age_ms(self, did: str) -> float:
         """The age limit of this DID, spread by ± 20 % so that documents read together do not expire together."""
         spread = (zlib.crc32(did.encode()) / 0xFFFFFFFF - 0.5) * 2 * AGE_JITTER
@@ -236,6 +240,10 @@ def _refreshes(per_minute: int, burst: int) -> Callable[[float], TokenBucket]:
     return lambda now: TokenBucket(per_minute / 60.0, burst, now)
 
 
-def _identity_of(document: DidDocument, now_ms: int) -> Identity:
+def _limiter(settings: IdentitySettings) -> trio.CapacityLimiter:
+    return trio.CapacityLimiter(settings.lookups_at_once)
+
+
+def _identity_of(document: DidDocument, now_ms: int, *, stale: bool) -> Identity:
     host = normalise_host(document.pds) if document.pds else None
-    return Identity(document.did, document.key, host, now_ms)
+    return Identity(document.did, document.key, host, now_ms, stale=stale)

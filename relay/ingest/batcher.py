@@ -98,6 +98,7 @@ class Batcher:
         self._room = trio.Event()  # a batch was taken off the queue
         self._closing = False
         self._bare_due = 0.0
+        self._oldest_at = 0.0  # when the oldest item of the queue came
         self._window_seconds = settings.batch_ms / 1000
         self.appending = 0
 
@@ -111,6 +112,8 @@ class Batcher:
         item = entry.item
         count = self._overlay[item.did].entries if item.did in self._overlay else 0
         self._overlay[item.did] = _Overlaid(item.state._replace(version=item.version + 1), count + 1)
+        if not self._queue:
+            self._oldest_at = trio.current_time()
         self._queue.append(entry)
         self._queue_bytes += _frame_bytes(entry)
         self._arrived.set()
@@ -169,7 +172,7 @@ class Batcher:
         self._filled = trio.Event()
         if self.is_full:
             return
-        with trio.move_on_after(self._window_seconds):
+        with trio.move_on_at(self._oldest_at + self._window_seconds):
             await self._filled.wait()
 
     async def _append_once(self) -> None:
@@ -222,10 +225,11 @@ class Batcher:
 
     def _return_refused(self, entries: list[Entry | OwnWord], stuck: set[str]) -> None:
         later = [entry for entry in self._queue if entry.item.did in stuck]
+        self._queue = deque(entry for entry in self._queue if entry.item.did not in stuck)
         for entry in later:
-            self._queue.remove(entry)
             self._queue_bytes -= _frame_bytes(entry)
             self._leave_overlay(entry.item.did)
+        self._room.set()
         by_lane: dict[tuple[Origin, str], list[Pending]] = {}
         for entry in entries + later:
             if isinstance(entry, Entry):

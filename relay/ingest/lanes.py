@@ -13,6 +13,7 @@ from typing import NamedTuple
 from relay.protocol.events import AccountScoped
 from relay.protocol.frame import MessageFrame
 
+HELD_SEQS_MAX = 65_536  # seqs remembered above the oldest unsettled one of a host: beyond it, its reader stops
 PENDING_OVERHEAD_BYTES = 1_000  # what a decoded frame costs beside its bytes, roughly
 
 
@@ -56,6 +57,11 @@ class LowWater:
         while self._open and self._open[0] in self._settled:
             self._settled.discard(heapq.heappop(self._open))
         return self._open[0] - 1 if self._open else self.received
+
+    @property
+    def held(self) -> int:
+        """How many seqs are remembered: all from the oldest unsettled one on."""
+        return len(self._open)
 
     @property
     def in_flight(self) -> int:

@@ -24,6 +24,13 @@ class Ledger:
         self._now_ms = now_ms
         self._changes: dict[int, dict[str, Any]] = {}
         self._status: dict[int, str] = {}
+        self._connected: set[int] = set()
+
+    def begin(self, host_id: int, status: str) -> None:
+        """The host is followed from now on, and its row says `status`."""
+        self._status[host_id] = status
+        self._connected.discard(host_id)
+        self.note(host_id, connected_ms=0)
 
     def report(self, host_id: int, news: HostNews) -> None:
         """Take note of a change of a host."""
@@ -33,6 +40,22 @@ class Ledger:
             self._status[host_id] = news.status
             change["status"] = news.status
             change["since_ms"] = self._now_ms()
+        if news.ending is not None:
+            self._connected.discard(host_id)
+            change["connected_ms"] = 0
+        elif not (news.gap or news.probed or news.error) and host_id not in self._connected:
+            self._connected.add(host_id)
+            change["connected_ms"] = self._now_ms()
+        if news.gap:
+            change |= {"possible_gap": news.gap, "possible_gap_ms": self._now_ms()}
+        if news.probed:
+            change["probed_ms"] = self._now_ms()
+        if news.cursor_before is not None:
+            change["cursor_before"] = news.cursor_before
+
+    def note(self, host_id: int, **fields: Any) -> None:
+        """Other fields of the row that only describe what happened."""
+        self._changes.setdefault(host_id, {}).update(fields)
 
     def statuses(self) -> dict[int, str]:
         """The last reported status of each host."""
@@ -53,4 +76,9 @@ class Ledger:
         """Write what changed now."""
         if self._changes:
             changes, self._changes = self._changes, {}
-            await self._write(changes)
+            try:
+                await self._write(changes)
+            except BaseException:
+                for host_id, change in changes.items():
+                    self._changes[host_id] = change | self._changes.get(host_id, {})
+                raise

@@ -27,29 +27,22 @@ class OwnWords:
         self._metrics = metrics
         self._now_ms = now_ms
 
-    def say(self, did: str, account: AccountState, change: Change) -> bool:
-        """Queue the `#account` that `change` of this row asks for; False when it asks for none.
+    def say(self, did: str, change: Change) -> None:
+        """Queue the `#account` that `change` asks for of the row as the next event of the DID will find it, if any.
 
-        `account` is the row as the next event of the DID finds it. Consumers hear nothing when the effective status
-        stays as it was: a local status hides what its host says.
+        Nothing is said of a DID without a row. Consumers hear nothing when the effective status stays as it was: a
+        local status hides what the host says.
         """
-        changed = change(account)
-        if changed is None:
-            return False
-        self._batcher.put(_Word(self, status_item(did, account, changed, self._now_ms()), change))
-        return True
+        with self._store.view() as view:
+            account = self._batcher.overlaid(did) or view.account(did)
+        changed = change(account) if account is not None else None
+        if account is not None and changed is not None:
+            self._batcher.put(_Word(self, status_item(did, account, changed, self._now_ms()), change))
 
     def said(self, item: Item) -> None:
         """It is in the log."""
         if item.template is not None:
             self._metrics.append.events_appended.labels("#account", "relay").inc()
-
-    def say_again(self, did: str, change: Change) -> None:
-        """Another worker wrote the row; say it of the row as it is now, if it is still true."""
-        with self._store.view() as view:
-            account = view.account(did)
-        if account is not None:
-            self.say(did, self._batcher.overlaid(did) or account, change)
 
 
 class _Word:
@@ -61,7 +54,7 @@ class _Word:
         self._change = change
 
     def refused(self) -> None:
-        self._words.say_again(self.item.did, self._change)
+        self._words.say(self.item.did, self._change)
 
     def appended(self) -> None:
         self._words.said(self.item)

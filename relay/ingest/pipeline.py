@@ -47,7 +47,7 @@ def read_message(message: bytes) -> tuple[AccountScoped, MessageFrame] | Unfit:
     except SchemaError as error:
         return Unfit(frame.type, Drop(reason_of(error), str(error)), frame)
     if isinstance(event, InfoEvent):
-        return Unfit(frame.type, Drop(Reason.UPSTREAM_INFO, event.name), frame)
+        return Unfit(frame.type, Drop(Reason.UPSTREAM_INFO), frame)
     return event, frame
 
 

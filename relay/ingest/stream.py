@@ -19,9 +19,10 @@ from relay.crawl.repostatus import StatusChecks
 from relay.crawl.subscription import ErrorFrameReceived
 from relay.identity.resolver import Resolver
 from relay.ingest.batcher import Batcher, Entry
-from relay.ingest.lanes import Lane, LowWater, Pending
+from relay.ingest.lanes import HELD_SEQS_MAX, Lane, LowWater, Pending
 from relay.ingest.ownwords import OwnWords
-from relay.ingest.pipeline import CHAIN_BREAK, UNPROVEN, Unfit, judge_event, outgoing, read_message, remarks_on
+from relay.ingest.pipeline import CHAIN_BREAK, UNPROVEN, Unfit, judge_event, read_message, remarks_on
+from relay.ingest.quota import Quota, outgoing_frame
 from relay.ingest.settings import IngestSettings
 from relay.observe.metrics import Metrics
 from relay.protocol.errors import FramingError
@@ -31,11 +32,12 @@ from relay.protocol.limits import MESSAGE_BYTES_MAX
 from relay.store.batch import DropNote, HostMark, Item
 from relay.store.store import Store
 from relay.store.view import View
-from relay.verify.account import of_a_gone_did
 from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
 from relay.verify.modes import RATCHET, STRICT
 from relay.verify.verdict import Accept, Drop, Reason, Recheck, Verdict
 
+NO_LIMIT = 1 << 62
+BACKLOG_SECONDS = 15.0  # without an event for so long, whatever there was is read
 NORMAL_LIFE = frozenset(
     {Reason.REPLAYED, Reason.SEQ_NOT_INCREASING, Reason.UNKNOWN_OP, Reason.UNKNOWN_TYPE, Reason.UPSTREAM_INFO},
 )
@@ -59,10 +61,15 @@ class Desk(NamedTuple):
 class HostStream:
     """The stream of one upstream host inside this worker. `cursor` is where it resumes, None before its first event."""
 
-    def __init__(self, host: HostView, cursor: int | None, desk: Desk) -> None:
+    def __init__(self, host: HostView, cursor: int | None, desk: Desk, account_limit: int = NO_LIMIT) -> None:
         self.host = host
         self.progress = 0
+        self.behind = 0
         self.possible_gap = False
+        self.is_banned = False
+        self.quota = Quota(desk.store, host.host_id, account_limit)
+        self._newcomers = 0
+        self._age_seconds = 0.0
         self.desk = desk
         self._first = True
         self._water = LowWater(-1 if cursor is None else cursor)
@@ -93,6 +100,23 @@ class HostStream:
     def reconnected(self) -> None:
         """A new connection begins: its first message may repeat our cursor (checklist 48)."""
         self._first = True
+        self.behind = 0
+
+    def restart(self) -> None:
+        """The host's seqs began anew: read from its beginning in a new epoch (design section 4)."""
+        assert not self._water.in_flight, "seqs of two epochs do not mix"
+        self.host = self.host._replace(epoch=self.host.epoch + 1)
+        self._water = LowWater(0)
+        self.desk.batcher.touch(self)
+
+    def take_newcomers(self) -> int:
+        """How many events came since the last call by which an account would get a row."""
+        newcomers, self._newcomers = self._newcomers, 0
+        return newcomers
+
+    def backlog_seconds(self, now_ms: int) -> float:
+        """How old what is read now is; 0.0 when nothing was read for a while, so that there is nothing left."""
+        return self._age_seconds if now_ms - self._last_event_ms < BACKLOG_SECONDS * 1_000 else 0.0
 
     def take(self, messages: Sequence[bytes]) -> None:
         """Receive whole messages, in order.
@@ -136,15 +160,19 @@ class HostStream:
 
     def refuse(self, refused: Sequence[Pending]) -> None:
         """Refused events of one DID go back to the head of their lane, in order."""
-        self._lane(refused[0].event.did).put_back(refused)
+        did = refused[0].event.did
+        self.quota.settled(did)
+        self._lane(did).put_back(refused)
 
     def appended(self, entry: Entry) -> None:
         """The item is in the log: it counts as progress of the host."""
         self.progress += 1
+        self.quota.settled(entry.item.did)
         self.desk.metrics.append.events_appended.labels(entry.pending.frame.type, "host").inc()
         age_seconds = age_of(entry.pending.frame, self.desk.now_ms())
         if age_seconds is not None:
             self.desk.metrics.ingest.lag_seconds.observe(age_seconds)
+            self._age_seconds = age_seconds
         if UNPROVEN in entry.item.remarks:
             self.desk.metrics.ingest.events_unproven.inc()
         if CHAIN_BREAK in entry.item.remarks:
@@ -198,7 +226,7 @@ class HostStream:
                 self._first = False
                 self._water.receive(seq)
                 self._water.settle(seq)
-        self.possible_gap |= unfit.drop.detail == "OutdatedCursor"
+            self.possible_gap |= frame.payload.get("name") == "OutdatedCursor"
         self._note(unfit.drop, None, "", seq if type(seq) is int else 0, now_ms)
 
     def _receive_seq(self, seq: int) -> bool:
@@ -206,8 +234,10 @@ class HostStream:
         first, self._first = self._first, False
         if seq <= self._water.received:
             repeats_cursor = first and seq == self._water.received
+            self.behind += not repeats_cursor
             self._count_drop(Reason.REPLAYED if repeats_cursor else Reason.SEQ_NOT_INCREASING)
             return False
+        self.behind = 0
         self._water.receive(seq)
         return True
 
@@ -219,7 +249,8 @@ class HostStream:
         lane = self._lanes.get(did)
         if lane is None:
             account = self.account(did, view)
-            verdict = self.judge(pending, account, now_ms, refreshed=False)
+            verdict = self.quota.turns_away(account) or self.judge(pending, account, now_ms, refreshed=False)
+            self._newcomers += not account.version
             if isinstance(verdict, Accept | Drop):
                 self.carry_out(pending, verdict, account, now_ms)
                 return
@@ -267,7 +298,9 @@ class HostStream:
         """Hand an accepted event to the batcher; settle and count a dropped one."""
         event = pending.event
         if isinstance(verdict, Accept):
-            template = outgoing(event, pending.frame, verdict.state)
+            verdict = self.quota.judge(event, verdict, account)
+        if isinstance(verdict, Accept):
+            template = outgoing_frame(event, pending.frame, account, verdict.state, now_ms)
             if template.frame_bytes_max <= MESSAGE_BYTES_MAX:
                 self._end_ratchet(verdict)
                 host_id, remarks = self.host.host_id, remarks_on(verdict)
@@ -275,8 +308,6 @@ class HostStream:
                 self.desk.batcher.put(Entry(item, pending, self))
                 return
             verdict = Drop(Reason.FRAME_TOO_BIG)
-        if verdict.reason is Reason.IDENTITY_TOMBSTONED:
-            self.desk.words.say(event.did, account, of_a_gone_did)
         self._water.settle(event.seq)
         self._count_drop(verdict.reason)
         self._settled.set()
@@ -306,7 +337,7 @@ class HostStream:
 
     def _is_full(self) -> bool:
         settings = self.desk.settings
-        if self._water.in_flight >= settings.in_flight:
+        if self._water.in_flight >= settings.in_flight or self._water.held >= HELD_SEQS_MAX:
             return True
         return any(
             len(lane) >= settings.lane_items or lane.bytes >= settings.lane_bytes for lane in self._lanes.values()

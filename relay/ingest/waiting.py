@@ -12,10 +12,10 @@ from functools import partial
 
 import trio
 
-from relay.identity.fetch import LookupFault
+from relay.identity.fetch import DirectoryFault, LookupFault
 from relay.ingest.lanes import Pending
 from relay.ingest.stream import Desk, HostStream
-from relay.verify.account import of_a_recheck
+from relay.verify.account import of_a_gone_did, of_a_recheck
 from relay.verify.chain import AccountState
 from relay.verify.verdict import Drop, Reason, Recheck, Refresh, Verdict
 
@@ -26,9 +26,9 @@ LAG_SECONDS = (1.0, 4.0)  # how long a document may lag behind the `#identity` t
 _MAY_LAG = frozenset({Reason.HOST_MISMATCH, Reason.SIGNATURE_INVALID})
 
 
-async def work_off(stream: HostStream, did: str, desk: Desk) -> None:
+async def work_off(stream: HostStream, did: str) -> None:
     """Judge the events of one lane in their order until it is empty, learning about the DID where they need it."""
-    lane = stream.lane(did)
+    desk, lane = stream.desk, stream.lane(did)
     refreshed, waits = False, iter(LAG_SECONDS)
     while lane:
         pending = lane.head
@@ -36,11 +36,14 @@ async def work_off(stream: HostStream, did: str, desk: Desk) -> None:
         with desk.store.view() as view:
             account = stream.account(did, view)
             verdict = stream.judge(pending, account, now_ms, refreshed=refreshed)
+        if stream.is_banned:
+            verdict = Drop(Reason.HOST_BANNED)
         if verdict is None or isinstance(verdict, Refresh):
             assert not (refreshed and verdict), "judged by a fresh document, a verdict is final"
             verdict = await _learn(stream, pending, verdict, desk)
             if verdict is None or lane.head is not pending:
                 refreshed = True  # refused events may have come back before this one meanwhile
+                _tell_if_gone(did, desk)
                 continue
         elif isinstance(verdict, Recheck):
             await _recheck(stream, did, account, desk)
@@ -59,14 +62,16 @@ async def work_off(stream: HostStream, did: str, desk: Desk) -> None:
 async def _learn(stream: HostStream, pending: Pending, wanted: Refresh | None, desk: Desk) -> Drop | None:
     """Look the DID up until there is an answer. None: judge again; a Drop ends the event.
 
-    `wanted` is None while the DID is unknown, else why its document is wanted afresh; when the budget for refreshes is
-    spent, the event is judged by what is known.
+    `wanted` is None while the DID is unknown, else why its document is wanted afresh. A stale one is waited for; for
+    another reason the event is judged by what is known when the budget of its host is spent.
     """
-    did = pending.event.did
+    did, hostname = pending.event.did, stream.host.hostname
     unresolved = wanted.otherwise if wanted else Drop(Reason.IDENTITY_UNRESOLVED)
     if desk.resolver.given_up(did):
         return unresolved
-    if wanted is not None and not desk.resolver.may_refresh(did, stream.host.hostname):
+    if wanted is not None and wanted.otherwise.reason is Reason.IDENTITY_UNRESOLVED:
+        await trio.sleep(desk.resolver.refresh_delay_seconds(did, hostname))
+    elif wanted is not None and not desk.resolver.may_refresh(did, hostname):
         return None
     held_since = trio.current_time()
     delay = RETRY_SECONDS_MIN
@@ -74,15 +79,22 @@ async def _learn(stream: HostStream, pending: Pending, wanted: Refresh | None, d
         try:
             await desk.resolver.resolve(did)
         except LookupFault as fault:
-            if desk.resolver.down:
+            if desk.resolver.down and isinstance(fault, DirectoryFault):
                 held_since = trio.current_time()
             elif trio.current_time() - held_since >= desk.hold_seconds:
-                desk.resolver.give_up(did, stream.host.hostname)
+                desk.resolver.give_up(did, hostname)
                 return Drop(Reason.IDENTITY_UNRESOLVED, str(fault))
         else:
             return None
         await trio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads retries, guards nothing
         delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+
+def _tell_if_gone(did: str, desk: Desk) -> None:
+    """A DID that turns out to be gone is told as deleted, before whatever event made us look (checklist 181)."""
+    identity = desk.resolver.known(did)
+    if identity is not None and identity.tombstone:
+        desk.words.say(did, of_a_gone_did)
 
 
 def _may_lag(verdict: Verdict, stream: HostStream, did: str, desk: Desk) -> bool:
@@ -96,4 +108,4 @@ async def _recheck(stream: HostStream, did: str, account: AccountState, desk: De
     word = await desk.statuses.ask(did, stream.host.hostname)
     if word is not None:
         change = partial(of_a_recheck, host_id=account.host_id, active=word.active, status=word.status)
-        desk.words.say_again(did, change)
+        desk.words.say(did, change)

@@ -22,12 +22,13 @@ from relay.ingest.batcher import Batcher
 from relay.ingest.following import Following, Roster
 from relay.ingest.ledger import Ledger
 from relay.ingest.ownwords import OwnWords
+from relay.ingest.quota import RELEASED_PER_SECOND
 from relay.ingest.settings import IngestRoleSettings
 from relay.ingest.stream import Desk, HostStream
 from relay.ingest.timing import AppendTimer
 from relay.ingest.waiting import work_off
 from relay.net.connection import Site
-from relay.net.dial import Dialer
+from relay.net.dial import Dialer, StreamOpener
 from relay.net.exchange import Request, Response, error_response, json_response
 from relay.net.http import HttpClient
 from relay.net.server import serve_http
@@ -38,6 +39,8 @@ from relay.store.store import Store
 from relay.verify.identity import Identity
 
 FIGURES_INTERVAL_SECONDS = 1.0
+HOSTS_INTERVAL_SECONDS = 10.0
+RELEASE_INTERVAL_SECONDS = 1.0
 
 T = TypeVar("T")
 Offload = Callable[..., Awaitable[Any]]
@@ -74,30 +77,52 @@ def in_one_thread() -> Offload:
     return partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(1))
 
 
-class Worker:
-    """The parts of one ingest worker and how they hold on to each other. `offload` runs a write txn."""
+def wall_clock_ms() -> int:
+    """The wall clock of this process in unix milliseconds."""
+    return time.time_ns() // 1_000_000
 
-    def __init__(self, settings: IngestRoleSettings, store: Store, metrics: Metrics, offload: Offload) -> None:
+
+class Worker:
+    """The parts of one ingest worker and how they hold on to each other. `offload` runs a write txn.
+
+    `dialer` and `now_ms` (the wall clock) are arguments so that a simulation can hold them.
+    """
+
+    def __init__(
+        self,
+        settings: IngestRoleSettings,
+        store: Store,
+        metrics: Metrics,
+        offload: Offload,
+        *,
+        dialer: StreamOpener | None = None,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._now_ms = now_ms
         self._settings = settings
         self._store = store
         self._metrics = metrics
         self._offload = offload
         hosts = settings.hosts
-        self._dialer = Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
-        self._client = HttpClient(self._dialer, settings.user_agent)
+        self._dialer = dialer or Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
+        # Lookups of strangers' names get a dialer, and so DNS threads, of their own: they must not hold up connects.
+        lookups = dialer or Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
+        self._client = HttpClient(lookups, settings.user_agent)
         source = DocumentSource(self._client, settings.identity, allow_private=hosts.allow_private)
-        self.resolver = Resolver(settings.identity, source.fetch, self._load_identity, now_ms, self._observe_lookup)
-        self.batcher = Batcher(self._append, settings.log, now_ms, self.resolver.take_saves)
-        self._ledger = Ledger(self._write_hosts, now_ms)
+        self.resolver = Resolver(
+            settings.identity, source.fetch, self._load_identity, self._now_ms, self._observe_lookup
+        )
+        self.batcher = Batcher(self._append, settings.log, self._now_ms, self.resolver.take_saves)
+        self._ledger = Ledger(self._write_hosts, self._now_ms)
         self._lanes: trio.Nursery | None = None
 
     async def run(
         self,
         index: int,
         count: int,
-        control: trio.SocketListener,
+        control: trio.abc.Listener[trio.abc.Stream],
         drain: trio.Event,
-        task_status: trio.TaskStatus[None],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run all parts; see `run` of this module."""
         following = Following(self._roster(index, count))
@@ -111,9 +136,12 @@ class Worker:
                     reading.start_soon(following.run)
                     reading.start_soon(self._ledger.run)
                     reading.start_soon(self._keep_figures, following)
+                    reading.start_soon(self._look_at_hosts, following)
+                    reading.start_soon(self._release, following)
                     task_status.started()
                     await drain.wait()
                     reading.cancel_scope.cancel()
+                self._lanes = None
                 self.batcher.close()
             await self._ledger.flush()
             nursery.cancel_scope.cancel()
@@ -127,9 +155,10 @@ class Worker:
             workers=count,
             desk=self._desk(),
             ledger=self._ledger,
-            follower=Follower(self._dialer, self._settings.user_agent, _nowhere),
+            follower=Follower(self._dialer, self._settings.user_agent, _nowhere, self._now_ms),
             metrics=self._metrics,
             mode=self._settings.ingest.mode,
+            hosts=self._settings.hosts,
         )
 
     def _desk(self) -> Desk:
@@ -137,18 +166,19 @@ class Worker:
             store=self._store,
             resolver=self.resolver,
             batcher=self.batcher,
-            words=OwnWords(self._store, self.batcher, self._metrics, now_ms),
+            words=OwnWords(self._store, self.batcher, self._metrics, self._now_ms),
             statuses=StatusChecks(StatusSource(self._client, self._is_insecure).ask),
             metrics=self._metrics,
             settings=self._settings.ingest,
             hold_seconds=self._settings.identity.hold_seconds,
-            now_ms=now_ms,
+            now_ms=self._now_ms,
             start_lane=self._start_lane,
         )
 
     def _start_lane(self, stream: HostStream, did: str) -> None:
-        assert self._lanes is not None, "lanes exist while the worker runs"
-        self._lanes.start_soon(work_off, stream, did, stream.desk)
+        """Work the lane off; while draining it stays as it is: its events are unsettled, and are read again."""
+        if self._lanes is not None:
+            self._lanes.start_soon(work_off, stream, did)
 
     def _load_identity(self, did: str) -> Identity | None:
         with self._store.view() as view:
@@ -181,9 +211,26 @@ class Worker:
             self._metrics.ingest.in_flight.set(sum(stream.in_flight for stream in streams))
             self._metrics.ingest.lanes_waiting.set(sum(stream.lanes_waiting for stream in streams))
             statuses = Counter(self._ledger.statuses().values())
-            for status in ("active", "idle", "offline"):
+            for status in ("active", "idle", "offline", "throttled"):
                 self._metrics.crawl.hosts.labels(status).set(statuses[status])
             await trio.sleep(FIGURES_INTERVAL_SECONDS)
+
+    async def _look_at_hosts(self, following: Following) -> None:
+        """What is known of each host by itself, every few seconds."""
+        while True:
+            await trio.sleep(HOSTS_INTERVAL_SECONDS)
+            self._metrics.crawl.hosts_near_rate.set(following.near_rate)
+            following.note_backlogs()
+
+    async def _release(self, following: Following) -> None:
+        """Let throttled accounts in where there is room, oldest first and no more than so many a second."""
+        while True:
+            for host_id, room in list(following.waiting_hosts()):
+                count = min(room, RELEASED_PER_SECOND)
+                release = partial(self._store.release_throttled, host_id, count, now_ms=self._now_ms())
+                released = await self._offload(release)
+                self._metrics.append.events_appended.labels("#account", "relay").inc(released)
+            await trio.sleep(RELEASE_INTERVAL_SECONDS)
 
     async def _answer(self, request: Request) -> Response:
         """The control socket: metrics and health of this process."""
@@ -194,11 +241,6 @@ class Worker:
                 return json_response(200, {"status": "ok", "directory_down": self.resolver.down})
             case _:
                 return error_response(404, "NotFound", "no such control path")
-
-
-def now_ms() -> int:
-    """The wall clock of this process in unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def _nowhere(_: HostNews) -> None:

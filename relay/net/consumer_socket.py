@@ -7,7 +7,8 @@ is told are the caller's (`relay.serve`).
 """
 
 import re
-from collections.abc import AsyncGenerator
+import socket
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -15,11 +16,16 @@ import trio
 
 from relay.net.errors import ConnectionClosed, NetError, NetTimeout, PeerSilent
 from relay.net.exchange import Headers
-from relay.net.watch import WatchedStream, ping_when_quiet, wait_silent
+from relay.net.watch import WatchedStream, ping_until_silent
 from relay.net.websocket import Link, link_nursery, run_server_link
 
 HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 2.0  # for the error frame, our Close and the answer to it (design section 8, rule 9)
+# How much the kernel may hold that the peer has no room for. Less than its buffer, so that there is a rest of it for
+# the last words to a consumer that takes nothing (`make_room`), and so that pongs wait behind little.
+UNSENT_BYTES_MAX = 262_144
+_UNSENT_BYTES_ANY = 2**31 - 1
+_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not every system has it
 CLIENT_MESSAGE_BYTES_MAX = 65_536  # a client has nothing to say; more than this is answered by Close 1009
 CLIENT_READ_BYTES = 4_096
 _NORMAL, _POLICY = 1000, 1008
@@ -43,6 +49,31 @@ class ConsumerSocket:
         """Bytes that the kernel took so far; a consumer whose figure grows over a window makes progress."""
         return self._stream.accepted_bytes
 
+    def send_nowait(self, pieces: Sequence[bytes]) -> int:
+        """As `send_messages` for each piece, as far as the kernel takes them without waiting; how many it took.
+
+        A rest of the last one may be owed afterwards (`owes`): it goes out before anything else; `flush` waits for it.
+        """
+        if self._is_closing or self._link.is_closed:
+            return 0
+        return self._stream.send_nowait(pieces)
+
+    @property
+    def owes(self) -> bool:
+        """Whether a send without waiting has left a rest."""
+        return self._stream.owes
+
+    async def flush(self) -> None:
+        """Send what is owed. Raises as `send_messages`."""
+        await self.send_messages(b"")
+
+    def make_room(self) -> None:
+        """Let the kernel take what it can hold of a send that waits, and of what follows, although nobody reads it.
+
+        For the last words: they reach the client if it ever reads on, even when our end is closed by then.
+        """
+        _limit_unsent(self._raw, _UNSENT_BYTES_ANY)
+
     async def send_messages(self, data: bytes | bytearray | memoryview) -> None:
         """Send complete, unmasked WebSocket messages, framed before and back to back.
 
@@ -64,21 +95,26 @@ class ConsumerSocket:
         """Send a Close, wait at most 2 s for the answer, then end the connection. Later calls do nothing."""
         await self._finish(None, code, reason)
 
-    async def close_with_error(self, frame: bytes, reason: str, code: int = _POLICY) -> None:
+    async def close_with_error(
+        self, frame: bytes, reason: str, code: int = _POLICY, *, patience_seconds: float = 0.0
+    ) -> None:
         """Send `frame` (an error frame's two CBOR items, not framed for WebSocket) as one message, then as `close`.
 
-        `reason` is the error's name (protocol.md 2.6). All of it has 2 s.
+        `reason` is the error's name (protocol.md 2.6). All of it has 2 s; for what the client has not taken yet, and
+        for the frame behind it, there are `patience_seconds` more.
         """
-        await self._finish(frame, code, reason)
+        await self._finish(frame, code, reason, patience_seconds)
 
-    async def _finish(self, frame: bytes | None, code: int, reason: str) -> None:
+    async def _finish(self, frame: bytes | None, code: int, reason: str, patience_seconds: float = 0.0) -> None:
         if self._is_closing:
             return
         self._is_closing = True
-        with trio.move_on_after(CLOSE_SECONDS):
+        self.make_room()
+        with trio.move_on_after(CLOSE_SECONDS + patience_seconds) as scope:
             try:
                 if frame is not None:
                     await self._link.send_message(frame)
+                    scope.deadline = min(scope.deadline, trio.current_time() + CLOSE_SECONDS)
                 if not await self._link.close(code, reason):
                     await self._discard_input()
             except ConnectionClosed:
@@ -107,9 +143,9 @@ class ConsumerSocket:
         except NetError as error:
             self._end(error)
 
-    async def _reap(self) -> None:
-        await wait_silent(self._stream)
-        self._end(PeerSilent("nothing read for 90 s"))
+    async def _keep_alive(self) -> None:
+        if await ping_until_silent(self._stream, lambda: _PING):
+            self._end(PeerSilent("nothing read for 90 s"))
 
 
 @asynccontextmanager
@@ -125,10 +161,10 @@ async def accept_consumer(
     Raises:
         ConnectionClosed: the client closed, went away, broke the WebSocket protocol, or sent more than 64 KiB in one
             message; or its request is no valid upgrade (it has its HTTP answer then).
-        PeerSilent: nothing came for 90 s, pongs included.
+        PeerSilent: nothing came for 90 s, pongs included, while no send of ours was waiting for the client.
         NetTimeout: the handshake was not over in 10 s.
     """
-    socket: ConsumerSocket | None = None
+    accepted: ConsumerSocket | None = None
     try:
         async with link_nursery() as nursery:
             replay = _ReplayStream(stream, request_head)
@@ -146,16 +182,23 @@ async def accept_consumer(
             except trio.TooSlowError as error:
                 raise NetTimeout("no WebSocket handshake in time") from error
             replay.open()
-            socket = ConsumerSocket(replay, stream, link, nursery.cancel_scope)
-            nursery.start_soon(socket._drain)  # noqa: SLF001 - a socket and its opener are one thing
-            nursery.start_soon(socket._reap)  # noqa: SLF001 - as above
-            nursery.start_soon(ping_when_quiet, replay, lambda: _PING)
-            yield socket
-            await socket.close()
+            _limit_unsent(stream, UNSENT_BYTES_MAX)
+            accepted = ConsumerSocket(replay, stream, link, nursery.cancel_scope)
+            nursery.start_soon(accepted._drain)  # noqa: SLF001 - a socket and its opener are one thing
+            nursery.start_soon(accepted._keep_alive)  # noqa: SLF001 - as above
+            yield accepted
+            await accepted.close()
     finally:
         await trio.aclose_forcefully(stream)
-    if socket is not None and socket._fault is not None:  # noqa: SLF001 - as above
-        raise socket._fault  # noqa: SLF001 - as above
+    if accepted is not None and accepted._fault is not None:  # noqa: SLF001 - as above
+        raise accepted._fault  # noqa: SLF001 - as above
+
+
+def _limit_unsent(stream: trio.abc.Stream, unsent_bytes: int) -> None:
+    """Bound what the kernel takes beyond the peer's window; a send that waits for room is woken by a higher bound."""
+    if _TCP_NOTSENT_LOWAT is not None and isinstance(stream, trio.SocketStream):
+        with suppress(OSError):  # closed, or a Unix socket
+            stream.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, unsent_bytes)
 
 
 class _ReplayStream(WatchedStream):
@@ -170,15 +213,17 @@ class _ReplayStream(WatchedStream):
         end = _HEAD_END.search(request_head)
         border = len(request_head) if end is None else end.end()
         self._head, self._rest = request_head[:border], request_head[border:]
-        self._opened = trio.Event()
+        self._opened: trio.Event | None = trio.Event()  # until then
 
     def open(self) -> None:
         """The upgrade is answered: frames may be read."""
+        assert self._opened is not None
         self._opened.set()
+        self._opened = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """As in `WatchedStream`, after the replay."""
-        if not self._head:
+        if not self._head and self._opened is not None:
             await self._opened.wait()
         bytes_max = max_bytes or CLIENT_READ_BYTES
         if self._head:
@@ -192,6 +237,6 @@ class _ReplayStream(WatchedStream):
 
     async def aclose(self) -> None:
         """As in `WatchedStream`; before the upgrade is answered the library does this only to refuse it."""
-        if not self._opened.is_set():
+        if self._opened is not None:
             raise ConnectionClosed(reason="not a valid request for a WebSocket")
         await super().aclose()

@@ -173,6 +173,7 @@ async def _run(
     try:
         async with trio.open_nursery() as nursery:
             connection = await wrap(nursery)
+            _forget_handshake(connection)
             link = Link(connection)
             task_status.started(link)
     except* AssertionError:
@@ -186,6 +187,13 @@ async def _run(
             link._end(fault)  # noqa: SLF001 - a Link and its bulkhead are one thing in two halves
     if link is None:
         raise fault or ConnectionClosed(_ABNORMAL)
+
+
+def _forget_handshake(connection: trio_websocket.WebSocketConnection) -> None:
+    """Let the HTTP parser of an open connection go: the library keeps it for days and never asks it again (2.5 kB)."""
+    handshake = getattr(getattr(connection, "_wsproto", None), "handshake", None)
+    if handshake is not None and hasattr(handshake, "_h11_connection"):
+        handshake._h11_connection = None  # noqa: SLF001 - there is no public way
 
 
 def _first(group: BaseExceptionGroup[_ErrorT]) -> _ErrorT:

@@ -91,8 +91,8 @@ class AppendMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events_appended = Counter(
             "relay_log_events_appended_total",
-            "Events appended to the log, by event type.",
-            ["event"],
+            "Events appended to the log, by event type and by who said it: a host, or this relay itself.",
+            ["event", "origin"],
             registry=registry,
         )
         self.lock_wait_seconds = Histogram(
@@ -152,10 +152,37 @@ class CrawlMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.hosts = Gauge("relay_crawl_hosts", "Hosts of this worker, by status.", ["status"], registry=registry)
+        self.hosts_near_rate = Gauge(
+            "relay_crawl_hosts_near_rate_limit",
+            "Hosts of this worker that used 80 % of their events an hour or a day.",
+            registry=registry,
+        )
         self.reconnects = Counter(
             "relay_crawl_reconnects_total",
             "Attempts to subscribe to a host, by outcome.",
             ["outcome"],
+            registry=registry,
+        )
+
+
+class HostWatchMetrics:
+    """Upstream hosts against their account limits; recorded by housekeeping for the whole relay."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.near_quota = Gauge(
+            "relay_crawl_hosts_near_account_limit",
+            "Hosts with 80 % or more of the accounts they may have.",
+            registry=registry,
+        )
+        self.over_quota = Gauge(
+            "relay_crawl_hosts_over_account_limit",
+            "Hosts with accounts that wait for room.",
+            registry=registry,
+        )
+        self.account_usage = Gauge(
+            "relay_crawl_host_account_limit_ratio",
+            "Accounts of a host over its limit; only the fullest hosts at 80 % and more.",
+            ["host"],
             registry=registry,
         )
 
@@ -278,6 +305,11 @@ class Metrics:
     def crawl(self) -> CrawlMetrics:
         """For subscriptions."""
         return CrawlMetrics(self._registry)
+
+    @cached_property
+    def hosts(self) -> HostWatchMetrics:
+        """For housekeeping."""
+        return HostWatchMetrics(self._registry)
 
     @cached_property
     def identity(self) -> IdentityMetrics:

@@ -179,6 +179,30 @@ def skip_messages(data: bytes, offset: int, count: int) -> int:
     return offset
 
 
+def fit_messages(data: bytes, offset: int, bytes_max: int) -> tuple[int, int]:
+    """`(end, count)` of the whole stored messages from `offset` on that lie in the next `bytes_max` bytes.
+
+    The same walk as `message_bounds` in one loop: a replay goes over every message of the log, and calls cost more than
+    what they do. An `AssertionError` for anything but our own data.
+    """
+    size = len(data)
+    limit = min(size, offset + bytes_max)
+    end, count = offset, 0
+    while end + 2 <= limit:
+        length = data[end + 1]
+        following = end + 2 + length
+        if length == 126:
+            following = end + 4 + int.from_bytes(data[end + 2 : end + 4], "big")
+        elif length == 127:
+            following = end + 10 + int.from_bytes(data[end + 2 : end + 10], "big")
+        if data[end] != 0x82 or following > size:
+            raise AssertionError(f"no whole binary message at byte {end} of {size}")
+        if following > limit:
+            break
+        end, count = following, count + 1
+    return end, count
+
+
 def _uint(value: int) -> bytes:
     """A non-negative integer in its shortest form (major type 0)."""
     assert 0 <= value <= limits.SEQ_MAX, value

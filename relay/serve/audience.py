@@ -19,7 +19,7 @@ from relay.serve.tail import Tail
 
 SAMPLE_SECONDS = 1.0
 _LAG_EVERY = 5  # samples
-KICK_GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0  # for an orderly end, of a consumer that is kicked or took nothing for too long
 
 
 class Visitor(NamedTuple):
@@ -39,9 +39,18 @@ class Seat:
         self.consumer: Consumer | None = None  # None until the handshake is done
         self.scope = trio.CancelScope()  # the whole connection
         self.cut_as: End | None = None  # why `scope` was cancelled
-        self.cut_at: float | None = None  # trio time at which an orderly end turns into a cut
+        self.leaving_as: End | None = None  # why it was asked to end
+        self.cut_at = 0.0  # trio time at which that turns into a cut
         self.counted_bytes = 0
         self.counted_frames = 0
+
+    def leave(self, reason: End) -> None:
+        """Ask for an orderly end, once; `watch` makes it a cut when it takes too long."""
+        if self.leaving_as is None:
+            self.leaving_as = reason
+            self.cut_at = trio.current_time() + GRACE_SECONDS
+            if self.consumer is not None:
+                self.consumer.end(reason)
 
     def cut(self, reason: End) -> None:
         """End the connection in whatever state it is; nothing more can be said to the consumer then."""
@@ -108,10 +117,10 @@ class Audience:
                 self._count(seat)
                 if sample % _LAG_EVERY == 0 and (lag := self.lag_seconds(seat)) is not None:
                     self._metrics.consumer_lag_seconds.observe(lag)
-                if seat.cut_at is not None and now >= seat.cut_at:
-                    seat.cut(End.KICKED)
+                if seat.leaving_as is not None and now >= seat.cut_at:
+                    seat.cut(seat.leaving_as)
                 elif seat.consumer is not None and seat.consumer.stalled_seconds(now) >= self._stall_seconds:
-                    seat.cut(End.STALLED)
+                    seat.leave(End.STALLED)
 
     def count_all(self) -> None:
         """Bring the counters up to date, before a scrape."""
@@ -152,9 +161,7 @@ class Audience:
         seat = self._seats.get(number)
         if seat is None:
             return False
-        seat.cut_at = trio.current_time() + KICK_GRACE_SECONDS
-        if seat.consumer is not None:
-            seat.consumer.end(End.KICKED)
+        seat.leave(End.KICKED)
         return True
 
     async def close(self) -> None:

@@ -2,8 +2,8 @@
 
 Owns the life of a connection after its handshake: the greeting, replay and live delivery (the same loop, so there is no
 seam), and each way to end. Keeps no queue: a consumer that takes its time costs nothing but its place, and is told
-ConsumerTooSlow only when its position has left the backfill window. Does not own the socket's framing, pings or
-draining.
+ConsumerTooSlow only when its position has left the backfill window or it took nothing at all for too long. Does not own
+the socket's framing, pings or draining.
 """
 
 from enum import StrEnum
@@ -13,11 +13,13 @@ import trio
 from relay.net.consumer_socket import ConsumerSocket
 from relay.protocol.frame import error_frame, info_frame, message_header
 from relay.serve.cursor import Future, Start
-from relay.serve.tail import Piece, Tail
+from relay.serve.pieces import Piece
+from relay.serve.tail import News, Tail
 from relay.store.errors import BelowWindow
 from relay.store.read import Reader
 
 POLICY_VIOLATION = 1008  # after an error frame, and for a consumer that an operator sent away
+TOO_SLOW_PATIENCE_SECONDS = 30.0  # for what the kernel still holds of a consumer that is told it was too slow
 GOING_AWAY = 1001  # the TypeScript client takes 1000 as final and does not come back (protocol.md 2.6)
 
 
@@ -37,6 +39,22 @@ class End(StrEnum):
 
 class Consumer:
     """A connection past its handshake. `position` is the last seq it was sent, `position_ms` that chunk's time."""
+
+    __slots__ = (
+        "_ending",
+        "_progress_at",
+        "_progress_bytes",
+        "_read_bytes",
+        "_reader",
+        "_sending_since",
+        "_socket",
+        "_start",
+        "_tail",
+        "bytes_sent",
+        "frames_sent",
+        "position",
+        "position_ms",
+    )
 
     def __init__(
         self,
@@ -64,6 +82,8 @@ class Consumer:
     def end(self, reason: End) -> None:
         """Ask for an orderly end: after what is being sent, and for a shutdown after what is in the hot window."""
         self._ending = self._ending or reason
+        if reason is End.STALLED:
+            self._socket.make_room()  # a send is under way, and nothing can be said in the middle of a frame
         self._tail.wake()
 
     def stalled_seconds(self, now: float) -> float:
@@ -84,7 +104,10 @@ class Consumer:
         if reason is End.FUTURE_CURSOR:
             await self._refuse("FutureCursor", "the cursor is beyond the newest event")
         elif reason is End.TOO_SLOW:
-            await self._refuse("ConsumerTooSlow", "the next event is no longer in the backfill window")
+            why = "the next event is no longer in the backfill window"
+            await self._refuse("ConsumerTooSlow", why, TOO_SLOW_PATIENCE_SECONDS)
+        elif reason is End.STALLED:
+            await self._refuse("ConsumerTooSlow", "nothing was taken for too long")
         elif reason is End.SHUTDOWN:
             await self._socket.close(GOING_AWAY, "the relay is going away")
         else:
@@ -98,6 +121,8 @@ class Consumer:
             info = info_frame("OutdatedCursor", "events between the cursor and the backfill window are lost")
             await self._socket.send_messages(message_header(len(info)) + info)
         while True:
+            if self._socket.owes:
+                await self._flush()
             behind = self.position < self._tail.hot.after_seq
             piece = None if behind else self._tail.hot.next_piece(self.position)
             if self._ending is not None and (self._ending is not End.SHUTDOWN or piece is None):
@@ -109,29 +134,73 @@ class Consumer:
                 await self._send(piece)
                 self._tail.sent(piece)
             else:
-                await self._tail.wait_news()
+                await self._tail.wait_news(self._take_news)
+
+    def _take_news(self, news: News) -> bool:
+        """Send what is new without waiting. False when that is not all there is to do."""
+        if self._ending is not None or self.position != news.after_seq:
+            return False
+        taken = self._socket.send_nowait(news.data)
+        if taken < len(news.data):
+            self._count(news.pieces[:taken])
+            return False
+        self.frames_sent += news.frames
+        self.bytes_sent += news.size
+        self.position = news.pieces[-1].last_seq
+        self.position_ms = news.pieces[-1].time_ms
+        self._tail.sent(news.pieces[-1])
+        return not self._socket.owes
 
     async def _replay(self) -> bool:
         """Send one read of the log. False when retention has overtaken the position."""
-        try:
-            pieces = await self._tail.read_behind(self._reader, self.position, self._read_bytes)
-        except BelowWindow:
-            return False
-        for piece in pieces:
-            await self._send(piece)
-            if self._ending is not None:
-                break
+        async with self._tail.turn:
+            try:
+                pieces = self._tail.read_behind(self._reader, self.position, self._read_bytes)
+            except BelowWindow:
+                return False
+            left = self._send_nowait(pieces)
+        while left and self._ending is None:
+            if self._socket.owes:
+                await self._flush()
+            else:
+                await self._send(left[0])
+                left = left[1:]
+            left = self._send_nowait(left)
         return True
 
+    def _send_nowait(self, pieces: list[Piece]) -> list[Piece]:
+        """Send pieces of the log as far as the socket takes them without waiting. Returns what is left."""
+        if not pieces:
+            return pieces
+        data = [pieces[0].after(self.position), *(piece.data for piece in pieces[1:])]
+        taken = self._socket.send_nowait(data)
+        self._count(pieces[:taken])
+        return pieces[taken:]
+
     async def _send(self, piece: Piece) -> None:
+        """Send a piece, and what is owed before it."""
         data = piece.after(self.position)
         self._sending_since = trio.current_time()
         await self._socket.send_messages(data)
         self._sending_since = None
-        self.frames_sent += piece.last_seq - max(self.position, piece.first_seq - 1)
-        self.bytes_sent += len(data)
-        self.position = piece.last_seq
-        self.position_ms = piece.time_ms
+        self._count([piece])
 
-    async def _refuse(self, error: str, message: str) -> None:
-        await self._socket.close_with_error(error_frame(error, message), code=POLICY_VIOLATION, reason=error)
+    async def _flush(self) -> None:
+        self._sending_since = trio.current_time()
+        await self._socket.flush()
+        self._sending_since = None
+
+    def _count(self, pieces: list[Piece]) -> None:
+        """Pieces that are the socket's now, to the last byte or but for a rest that goes before anything else."""
+        for piece in pieces:
+            after_seq = max(self.position, piece.first_seq - 1)
+            self.frames_sent += piece.last_seq - after_seq
+            self.bytes_sent += len(piece.after(self.position))
+            self.position = piece.last_seq
+            self.position_ms = piece.time_ms
+
+    async def _refuse(self, error: str, message: str, patience_seconds: float = 0.0) -> None:
+        frame = error_frame(error, message)
+        await self._socket.close_with_error(
+            frame, code=POLICY_VIOLATION, reason=error, patience_seconds=patience_seconds
+        )

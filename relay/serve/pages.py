@@ -1,7 +1,7 @@
 """What the relay says about itself to people, load balancers and consumers: health, readiness, window, front page.
 
-Owns the words and the thresholds of `/_ready`. Everything is read from the store at the moment of asking; the disk and
-the clock are arguments, so that a simulation can hold them.
+Owns the words of `/_ready` but for those about workers (`relay.serve.crew`). Everything is read from the store at the
+moment of asking; the disk and the clock are arguments, so that a simulation can hold them.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,10 +10,12 @@ from datetime import datetime
 from relay import __version__
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.syntax import format_datetime, is_datetime
+from relay.serve.crew import Crew, Findings
 from relay.serve.routes import READ, Route
 from relay.serve.settings import ServeRoleSettings
 from relay.serve.xrpc import bad_request, optional
 from relay.store.errors import StoreError
+from relay.store.policy import CATCHING_UP, DISCOVERY, CatchingUp, DiscoveryRun, decoded
 from relay.store.store import Store
 from relay.store.window import Window
 
@@ -24,6 +26,7 @@ This is an AT Protocol relay: the events of many PDS hosts, verified, as one str
   resume         ...subscribeRepos?cursor=<the last seq you processed>
   add your PDS   POST /xrpc/com.atproto.sync.requestCrawl {{"hostname": "pds.example.com"}}
   hosts, repos   /xrpc/com.atproto.sync.listHosts, /xrpc/com.atproto.sync.listRepos
+  why not me?    /explain/host?hostname=pds.example.com, /explain/account?did=did:plc:...
   what we hold   /window, and /window?at=2026-01-31T00:00:00Z for the seq to start from
   condition      /_health, /_ready
 
@@ -46,19 +49,21 @@ class Pages:
         now_ms: Callable[[], int],
         disk_free: Callable[[], int],
         consumers: Callable[[], int],
+        crew: Crew,
     ) -> None:
         self._store = store
         self._settings = settings
         self._now_ms = now_ms
         self._disk_free = disk_free
         self._consumers = consumers
+        self._crew = crew
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The paths served here."""
         yield "/", Route(READ, self.front)
-        yield "/_health", Route(READ, self.health)
-        yield "/xrpc/_health", Route(READ, self.health)
-        yield "/_ready", Route(READ, self.ready)
+        yield "/_health", Route(READ, self.health, limited=False)
+        yield "/xrpc/_health", Route(READ, self.health, limited=False)
+        yield "/_ready", Route(READ, self.ready, limited=False)
         yield "/window", Route(READ, self.window)
 
     async def health(self, _request: Request) -> Response:
@@ -72,10 +77,14 @@ class Pages:
     async def ready(self, _request: Request) -> Response:
         """Fit to take consumers; every reason against it at once. `warnings` do not count against it."""
         try:
-            reasons = not_ready(self._store.window(), self._now_ms(), self._disk_free(), self._settings)
+            found = judge(self._store.window(), self._now_ms(), self._disk_free(), self._settings)
         except StoreError:
-            reasons = ["the store cannot be read"]
-        warnings = [] if self._settings.log.sync else ["log.sync is off: a power cut can lose events that were sent"]
+            found = Findings(["the store cannot be read"], [])
+        crew = await self._crew.findings()
+        reasons, warnings = [*found.reasons, *crew.reasons], [*found.warnings, *crew.warnings]
+        if not self._settings.log.sync:
+            warnings.append("log.sync is off: a power cut can lose events that were sent")
+        warnings += catching_up(self._store)
         status = 503 if reasons else 200
         return json_response(status, {"ready": not reasons, "reasons": reasons, "warnings": warnings})
 
@@ -107,18 +116,41 @@ class Pages:
         return Response(200, (("Content-Type", "text/plain; charset=utf-8"),), text.encode())
 
 
-def not_ready(window: Window, now_ms: int, disk_free_bytes: int, settings: ServeRoleSettings) -> list[str]:
-    """Every reason why this relay should not be given work, in words. A log without events has no age."""
-    reasons = []
-    age_seconds = abs(now_ms - window.tip_time_ms) / 1000
-    if window.tip_time_ms and age_seconds > settings.tip_age_seconds_max:
-        reasons.append(
-            f"the newest event is {age_seconds:.0f} s away from our clock (more than "
-            f"{settings.tip_age_seconds_max:.0f} s); retention by time is paused"
-        )
+def judge(window: Window, now_ms: int, disk_free_bytes: int, settings: ServeRoleSettings) -> Findings:
+    """Why this relay should not be given work, and what an operator should know, in words.
+
+    A log without events has no age, and an old event is no fault of a relay whose hosts are quiet: it can serve what it
+    has. A clock behind the newest event is one, because every event of now looks as if it came from the future.
+    """
+    reasons, warnings = [], []
+    age_seconds = (now_ms - window.tip_time_ms) / 1000 if window.tip_time_ms else 0.0
+    if age_seconds > settings.tip_age_seconds_max:
+        warnings.append(f"the newest event is {age_seconds:.0f} s old; retention by time is paused")
+    if age_seconds < -settings.tip_age_seconds_max:
+        reasons.append(f"our clock is {-age_seconds:.0f} s behind the newest event; retention by time is paused")
     if disk_free_bytes < settings.disk_free_bytes_min:
         reasons.append(f"{disk_free_bytes} bytes are free on the disk, less than {settings.disk_free_bytes_min}")
-    return reasons
+    return Findings(reasons, warnings)
+
+
+def catching_up(store: Store) -> list[str]:
+    """What there is to say while hosts are being discovered, or their backlogs read."""
+    try:
+        with store.view() as view:
+            runs = [(name, decoded(value, DiscoveryRun)) for name, value in view.policy(DISCOVERY).items()]
+            stored = view.policy_value(CATCHING_UP)
+    except StoreError:
+        return []
+    said = [
+        f"reading the hosts that {name.removeprefix(DISCOVERY)} lists: {run.listed} so far, {run.added} of them new"
+        for name, run in runs
+        if run.cursor is not None
+    ]
+    behind = decoded(stored, CatchingUp) if stored is not None else CatchingUp()
+    if behind.hosts:
+        left = "" if behind.seconds_left is None else f", about {behind.seconds_left} s left at the pace so far"
+        said.append(f"catching up with {behind.hosts} hosts, the furthest {behind.lag_ms // 1000} s behind{left}")
+    return said
 
 
 def describe_window(window: Window) -> dict[str, object]:

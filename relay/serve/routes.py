@@ -1,6 +1,7 @@
 """Which request goes where: verbs, CORS, refusals as JSON, and one count per answer.
 
-Owns the table of paths and what is answered when none fits (checklist 244 to 247). Does not own what an endpoint says,
+Owns the table of paths, which of them are limited by address, and what is answered when none fits (checklist 244 to
+247). Does not own what an endpoint says,
 nor sockets; the `Server` and CORS origin headers on every response are constants of the HTTP server below.
 """
 
@@ -12,6 +13,7 @@ import trio
 
 from relay.net.exchange import Request, Response, Upgrade
 from relay.observe.metrics import HttpMetrics
+from relay.serve.ratelimit import RequestLimit, Standing
 from relay.serve.xrpc import Refusal
 
 Endpoint = Callable[[Request], Awaitable[Response | Upgrade]]
@@ -44,33 +46,50 @@ _match_nsid_path = re.compile(r"/xrpc/[a-zA-Z0-9.-]{1,317}").fullmatch
 
 
 class Route(NamedTuple):
-    """One path: the verbs it has, and what answers them."""
+    """One path: the verbs it has, and what answers them. Not `limited`: requests for it are not counted by address."""
 
     methods: tuple[str, ...]
     endpoint: Endpoint
+    limited: bool = True
 
 
 class Router:
     """Answers every request of a listener out of one table of routes."""
 
-    def __init__(self, routes: Mapping[str, Route], metrics: HttpMetrics) -> None:
+    def __init__(
+        self, routes: Mapping[str, Route], metrics: HttpMetrics, *, limit: RequestLimit, now_ms: Callable[[], int]
+    ) -> None:
         self._routes = routes
         self._metrics = metrics
+        self._limit = limit
+        self._now_ms = now_ms
 
     async def answer(self, request: Request) -> Response | Upgrade:
         """The answer to `request`; a `Refusal` raised by its endpoint becomes JSON here and nowhere else."""
         began = trio.current_time()
+        standing = self._count(request, began)
         try:
-            answer = await self._dispatch(request)
+            answer = await self._dispatch(request, standing)
         except Refusal as refusal:
             answer = refusal.response()
+        if standing is not None and isinstance(answer, Response):
+            answer = answer._replace(headers=(*answer.headers, *standing.headers))
         path = request.path if request.path in self._routes else "other"
         status = "101" if isinstance(answer, Upgrade) else str(answer.status)
         self._metrics.requests.labels(path, status).inc()
         self._metrics.requests_seconds.observe(trio.current_time() - began)
         return answer
 
-    async def _dispatch(self, request: Request) -> Response | Upgrade:
+    def _count(self, request: Request, now: float) -> Standing | None:
+        """Count a request for its address; None for what is not limited, preflights among it."""
+        route = self._routes.get(request.path)
+        if request.method == "OPTIONS" or (route is not None and not route.limited):
+            return None
+        return self._limit.take(request.client, now, self._now_ms())
+
+    async def _dispatch(self, request: Request, standing: Standing | None) -> Response | Upgrade:
+        if standing is not None and standing.refused:
+            raise Refusal(429, "RateLimitExceeded", "too many requests from your address; see Retry-After")
         if request.method == "OPTIONS":
             return Response(204, CORS_PREFLIGHT)
         route = self._routes.get(request.path)

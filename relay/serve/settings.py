@@ -29,19 +29,28 @@ class ConsumerSettings:
 class ServeRoleSettings:
     """All that a serve worker needs to know. `trusted_proxies` are networks whose X-Forwarded-For counts.
 
-    `/_ready` answers 503 when the newest event is older than `tip_age_seconds_max` (retention by time pauses then,
-    design section 3) or less than `disk_free_bytes_min` is left.
+    `mode` is how strictly chains are judged where nothing else is said; here it is only told to who asks.
+
+    `/_ready` answers 503 when less than `disk_free_bytes_min` is left, or our clock is more than `tip_age_seconds_max`
+    behind the newest event; an event that is older than that is only a warning. `requests_per_address` counts in any
+    five minutes. Any of `admin_passwords` opens the operator's API;
+    with `separate_admin` it is served on the last listener alone, which then serves nothing else.
     """
 
     user_agent: str = "atproto-relay"
     contact: str = ""
     log: LogSettings = field(default_factory=LogSettings)
     hosts: HostSettings = field(default_factory=HostSettings)
+    mode: str = "ratchet"
     consumers: ConsumerSettings = field(default_factory=ConsumerSettings)
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    siblings: tuple[str, ...] = ()
+    admin_passwords: tuple[str, ...] = field(default=(), repr=False)
+    separate_admin: bool = False
     drain_seconds: float = 20.0
     tip_age_seconds_max: float = 3_600.0
     disk_free_bytes_min: int = 1 << 30
+    requests_per_address: int = 3_000
 
 
 def limits_share(limit: int, workers: int) -> int:

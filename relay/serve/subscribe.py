@@ -51,7 +51,7 @@ class Subscriptions:
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The path served here; other verbs get a 405 from the router."""
-        yield PATH, Route(STREAM, self.subscribe)
+        yield PATH, Route(STREAM, self.subscribe, limited=False)  # places are what limits it
 
     async def subscribe(self, request: Request) -> Response | Upgrade:
         """An upgrade, or why not."""

@@ -6,26 +6,39 @@ A worker reads the log like any other reader and can be killed at any moment; co
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from secrets import token_bytes
+from typing import TypeAlias
 
 import trio
 
 from relay import __version__
 from relay.net.connection import HttpEvent, Limits, Site
+from relay.net.dial import Dialer
 from relay.net.exchange import Headers, Request
+from relay.net.http import HttpClient
 from relay.net.proxies import parse_networks
 from relay.net.server import serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import Metrics
+from relay.serve.admin.peers import Peers
+from relay.serve.admin.reports import Machine
+from relay.serve.admin.session import secret_of
 from relay.serve.audience import Audience
 from relay.serve.control import Control
 from relay.serve.crawlrequest import CrawlRequests, Offload
+from relay.serve.crew import SUPERVISOR_SOCKET, Crew
+from relay.serve.dashboard.front import Front
+from relay.serve.explain import Explanations
+from relay.serve.operator import Operator, Secrets
 from relay.serve.pages import Pages
 from relay.serve.queries import Queries
+from relay.serve.ratelimit import RequestLimit
 from relay.serve.routes import Router
 from relay.serve.settings import ServeRoleSettings, limits_share
+from relay.serve.siblings import Siblings
 from relay.serve.subscribe import Subscriptions
 from relay.serve.tail import Tail
 from relay.store.errors import StoreError
@@ -35,6 +48,8 @@ _REQUESTS_MAX = 1024  # connections beside those of consumers
 _FLUSH_SHARE = 0.9  # of drain_seconds; whoever is left then is cut
 _HEADERS: Headers = (("Server", f"atproto-relay/{__version__}"), ("Access-Control-Allow-Origin", "*"))
 _FATAL = (AssertionError, StoreError)
+
+Listeners: TypeAlias = Sequence[trio.abc.Listener[trio.abc.Stream]]
 
 log = get_logger("serve.worker")
 
@@ -67,6 +82,7 @@ async def run(
             offload=partial(trio.to_thread.run_sync, limiter=trio.CapacityLimiter(1)),
             now_ms=lambda: time.time_ns() // 1_000_000,
             disk_free=lambda: shutil.disk_usage(data_dir).free,
+            run_dir=data_dir / "run",
         )
         await worker.run(listeners, control, drain, task_status=task_status)
     finally:
@@ -87,7 +103,9 @@ class Worker:
         offload: Offload,
         now_ms: Callable[[], int],
         disk_free: Callable[[], int],
+        run_dir: Path | None = None,
     ) -> None:
+        """`run_dir` is where the sockets of the other processes are; None when this worker is alone."""
         self._settings = settings
         self._metrics = metrics
         consumers = settings.consumers
@@ -102,17 +120,30 @@ class Worker:
             metrics=metrics.serve,
             now_ms=now_ms,
         )
-        pages = Pages(store, settings, now_ms=now_ms, disk_free=disk_free, consumers=self.audience.__len__)
-        crawl = CrawlRequests(store, settings.hosts, offload=offload, now_ms=now_ms)
-        routes = (*streams.routes(), *Queries(store).routes(), *crawl.routes(), *pages.routes())
-        self._router = Router(dict(routes), metrics.http)
+        crew = Crew(run_dir / SUPERVISOR_SOCKET if run_dir is not None else None)
+        pages = Pages(store, settings, now_ms=now_ms, disk_free=disk_free, consumers=self.audience.__len__, crew=crew)
+        hosts = settings.hosts
+        dialer = Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
+        client = HttpClient(dialer, settings.user_agent)
+        self._siblings = Siblings(client, settings.siblings)
+        crawl = CrawlRequests(store, hosts, client, self._siblings, offload=offload, now_ms=now_ms)
+        explain = Explanations(store, settings.hosts, settings.mode, now_ms=now_ms)
+        peers = Peers(run_dir, index=index, count=count, audience=self.audience)
+        secrets = Secrets(settings.admin_passwords, secret_of(run_dir / "session.key") if run_dir else token_bytes())
+        self._operator = Operator(store, settings.hosts, secrets, peers, Machine(now_ms, disk_free), offload=offload)
+        routes = (*streams.routes(), *Queries(store).routes(), *crawl.routes(), *explain.routes(), *pages.routes())
+        own = dict(self._operator.routes())
+        public = dict((*routes, *Front(pages).routes())) | ({} if settings.separate_admin else own)
+        limit = RequestLimit(limits_share(settings.requests_per_address, count))
+        self._router = Router(public, metrics.http, limit=limit, now_ms=now_ms)
+        self._admin_router = Router(own, metrics.http, limit=limit, now_ms=now_ms)
         self._control = Control(self.audience, metrics)
         self._connections_max = limits_share(consumers.max, count) + _REQUESTS_MAX
         self._warned_forwarded = False
 
     async def run(
         self,
-        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        listeners: Listeners,
         control: trio.abc.Listener[trio.abc.Stream],
         drain: trio.Event,
         *,
@@ -122,11 +153,14 @@ class Worker:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_http, [control], Site(self._control.answer, fatal=_FATAL))
             nursery.start_soon(self.audience.watch)
+            nursery.start_soon(self._operator.run)
+            nursery.start_soon(self._siblings.run)
             async with trio.open_nursery() as reading:
                 reading.start_soon(self.tail.run)
                 async with trio.open_nursery() as accepting:
-                    serve = partial(serve_http, listeners, self._site(), handler_nursery=nursery)
-                    await accepting.start(serve)
+                    for each, router in self._served(listeners):
+                        serve = partial(serve_http, each, self._site(router), handler_nursery=nursery)
+                        await accepting.start(serve)
                     task_status.started()
                     await drain.wait()
                     accepting.cancel_scope.cancel()
@@ -143,9 +177,16 @@ class Worker:
             log.warning("consumers_cut", consumers=len(self.audience), why="they did not take what was left in time")
             self.audience.cut_all()
 
-    def _site(self) -> Site:
+    def _served(self, listeners: Listeners) -> Iterator[tuple[Listeners, Router]]:
+        """Which listeners answer out of which table."""
+        public = listeners[:-1] if self._settings.separate_admin else listeners
+        yield public, self._router
+        if self._settings.separate_admin:
+            yield listeners[-1:], self._admin_router
+
+    def _site(self, router: Router) -> Site:
         return Site(
-            self._router.answer,
+            router.answer,
             limits=Limits(connections_max=self._connections_max),
             headers=_HEADERS,
             trusted_proxies=parse_networks(self._settings.trusted_proxies),

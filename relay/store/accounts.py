@@ -105,21 +105,33 @@ def read_account(env: Env, txn: "Txn[bytes]", did: str) -> AccountState | None:
     return unpack_account(row) if row is not None else None
 
 
-def put_accounts(env: Env, txn: "Txn[bytes]", rows: Iterable[tuple[str, bytes]]) -> dict[int, int]:
-    """Write packed rows by DID. Returns by how much the number of accounts of each host changed."""
-    counts: dict[int, int] = {}
+class Changed(NamedTuple):
+    """By how much the number of accounts of each host changed, and of those among them that wait for release."""
+
+    counted: dict[int, int]
+    throttled: dict[int, int]
+
+
+def put_accounts(env: Env, txn: "Txn[bytes]", rows: Iterable[tuple[str, bytes]]) -> Changed:
+    """Write packed rows by DID."""
+    changed = Changed({}, {})
     accounts = env.db[ACCOUNTS]
     for did, row in rows:
         key = did.encode()
         old = txn.replace(key, row, db=accounts)
         if old is None or old[_STANDING] != row[_STANDING]:
             before, after = standing(old), standing(row)
-            if before.counted:
-                counts[before.host_id] = counts.get(before.host_id, 0) - 1
-            if after.counted:
-                counts[after.host_id] = counts.get(after.host_id, 0) + 1
+            _add(changed.counted, before.host_id, -before.counted)
+            _add(changed.counted, after.host_id, after.counted)
+            _add(changed.throttled, before.host_id, -before.throttled)
+            _add(changed.throttled, after.host_id, after.throttled)
             _queue(env, txn, key, before, after)
-    return counts
+    return changed
+
+
+def _add(counts: dict[int, int], host_id: int, number: int) -> None:
+    if number:
+        counts[host_id] = counts.get(host_id, 0) + number
 
 
 def _queue(env: Env, txn: "Txn[bytes]", did: bytes, old: Standing, new: Standing) -> None:
@@ -162,6 +174,17 @@ def read_throttled(env: Env, txn: "Txn[bytes]", host_id: int, limit: int) -> lis
         dids.append(cursor.value().decode())
         found = cursor.next()
     return dids
+
+
+def read_throttling(env: Env, txn: "Txn[bytes]") -> list[int]:
+    """The ids of hosts that have accounts waiting for release; one step for each such host."""
+    cursor = txn.cursor(db=env.db[THROTTLED])
+    found = cursor.first()
+    host_ids: list[int] = []
+    while found:
+        host_ids.append(int.from_bytes(cursor.key()[:4], "big"))
+        found = cursor.set_range(_THROTTLED_KEY.pack(host_ids[-1] + 1, 0))
+    return host_ids
 
 
 class AccountPage(NamedTuple):

@@ -73,16 +73,18 @@ def _append(log: _Log, row: LogRow, batch: Batch) -> Appended:
         hosts=[_host_change(mark, compared) for mark in batch.marks],
         identities=[(identity.did, pack_identity(identity)) for identity in batch.identities],
     )
+    # All that can fail on the batch itself comes before the commit point: behind it the batch would be taken over, and
+    # fail again, by every writer that comes. Nothing written here is seen or kept without the commit of this txn.
+    apply_effects(state.env, txn, effects)
+    put_notes(state.env, txn, batch.notes)
     first_seq = row.applied_seq + 1
     if compared.templates:
         time_ms = max(batch.time_ms, row.time_ms)
         entries = _entries(compared.templates, first_seq, time_ms, settings.batch_bytes, effects)
-        segments.append(row.active, entries)
-        state.on_step("segment_committed")
-        row = grown(row, row.applied_seq + len(compared.templates), time_ms)
+        active, row = row.active, grown(row, row.applied_seq + len(compared.templates), time_ms)
         write_log_row(state.env, txn, row)
-    apply_effects(state.env, txn, effects)
-    put_notes(state.env, txn, batch.notes)
+        segments.append(active, entries)
+        state.on_step("segment_committed")
     return Appended(first_seq, row.applied_seq, compared.refused)
 
 

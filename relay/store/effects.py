@@ -66,9 +66,9 @@ def unpack_entry(entry: bytes) -> tuple[Head, Effects]:
 
 def apply_effects(env: Env, txn: "Txn[bytes]", effects: Effects) -> None:
     """Take rows, counts, cursors and identities into the state, in the caller's txn."""
-    counts = put_accounts(env, txn, effects.accounts)
+    changed = put_accounts(env, txn, effects.accounts)
     for change in effects.hosts:
         apply_change(env, txn, change)
-    add_account_counts(env, txn, counts)
+    add_account_counts(env, txn, changed.counted, changed.throttled)
     for did, row in effects.identities:
         put_identity(env, txn, did, row)

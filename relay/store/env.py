@@ -115,10 +115,6 @@ class Env:
         """The address space reserved for it."""
         return self._env.info()["map_size"]
 
-    def last_txn(self) -> int:
-        """Id of the newest commit; may be ahead of what a read txn begun now sees."""
-        return self._env.info()["last_txnid"]
-
     def used_bytes(self) -> int:
         """What the data file would hold up to its last used page."""
         return (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]

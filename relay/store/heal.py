@@ -4,6 +4,8 @@ An append commits its segment first and the state second; whoever takes the lock
 two (design section 3). The same walk takes in the segments of a copy whose state is older than its log.
 """
 
+from collections.abc import Iterator
+
 from relay.protocol.limits import SEQ_MAX
 from relay.store.effects import Effects, Head, apply_effects, pack_entry, unpack_entry
 from relay.store.env import TRANSLATED, Txn
@@ -21,6 +23,8 @@ from relay.store.layout import (
 )
 from relay.store.segments import Segments
 from relay.store.state import State
+
+_ENTRIES_PER_TXN = 16
 
 
 def catch_up(state: State, segments: Segments, txn: "Txn[bytes]") -> LogRow:
@@ -55,12 +59,20 @@ def take_over(state: State, segments: Segments, txn: "Txn[bytes]", row: LogRow, 
     return row
 
 
-def _entries_after(segments: Segments, name: int, seq: int) -> list[tuple[int, bytes]]:
-    with segments.borrowed(name, active=True) as env, TRANSLATED, env.begin() as txn:
-        cursor = txn.cursor(db=env.db[EFFECTS])
-        if not cursor.set_range(u64(seq + 1)):
-            return []
-        return [(u64_of(key), value) for key, value in cursor.iternext()]
+def _entries_after(segments: Segments, name: int, seq: int) -> Iterator[tuple[int, bytes]]:
+    """A few at a time: in a copy it may be a whole segment."""
+    while True:
+        with segments.borrowed(name, active=True) as env, TRANSLATED, env.begin() as txn:
+            cursor = txn.cursor(db=env.db[EFFECTS])
+            found = cursor.set_range(u64(seq + 1))
+            some: list[tuple[int, bytes]] = []
+            while found and len(some) < _ENTRIES_PER_TXN:
+                some.append((u64_of(cursor.key()), cursor.value()))
+                found = cursor.next()
+        if not some:
+            return
+        seq = some[-1][0]
+        yield from some
 
 
 def raise_seq(state: State, segments: Segments, txn: "Txn[bytes]", row: LogRow, tip_seq: int) -> LogRow:

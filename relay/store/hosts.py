@@ -21,9 +21,16 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     own seqs, None while nothing was read; `cursor_before` is the one given up at the last restart of the host's seqs.
     `start` says where a first read begins: "window" or "live". `account_limit` None means that of the tier. `rates` are
     an operator's bounds by name. `asked_ms` is when somebody last asked for the host to be tried at once,
-    `reconnect_ms` when an operator last asked for a new connection, begun from this row. `proven` is
+    `reconnect_ms` when an operator last asked for a new connection, begun from this row, `connected_ms` since when
+    there is one as far as its worker said, 0 for none. `proven` is
     set by the first proven commit and ends the ratchet for good. `remarks` counts accepted events by what there was to
-    remark on them, "unproven" for one.
+    remark on them, "unproven" for one. `first_event_ms` and `last_accepted_ms` are of events that passed,
+    `last_event_ms` of any.
+
+    `throttled_count` of its `account_count` accounts wait for room since `over_quota_ms`. `listed_accounts` is what a
+    relay that lists the host says it has. `possible_gap` names what may have lost events of the host ("OutdatedCursor",
+    "ConsumerTooSlow", "SeqRestart"), last at `possible_gap_ms`. `probed_ms` is when it was last asked whether its seqs
+    began anew. `lag_ms` is the age of what was read last, while that is more than a minute.
     """
 
     host_id: int
@@ -37,17 +44,26 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     epoch: int = 0
     start: str = "window"
     account_count: int = 0
+    throttled_count: int = 0
+    over_quota_ms: int = 0
     account_limit: int | None = None
+    listed_accounts: int = 0
     tier: str = ""
     rates: dict[str, int] = {}
     asked_ms: int = 0
     reconnect_ms: int = 0
+    connected_ms: int = 0
     known_at_install: bool = False
     proven: bool = False
     first_seen_ms: int = 0
     first_event_ms: int = 0
     last_event_ms: int = 0
+    last_accepted_ms: int = 0
     last_error: str = ""
+    possible_gap: str = ""
+    possible_gap_ms: int = 0
+    probed_ms: int = 0
+    lag_ms: int = 0
     accepted: int = 0
     dropped: dict[str, int] = {}
     remarks: dict[str, int] = {}
@@ -75,7 +91,15 @@ _BOOKKEEPING = frozenset(
         "proven",
         "first_event_ms",
         "last_event_ms",
+        "last_accepted_ms",
         "last_error",
+        "over_quota_ms",
+        "possible_gap",
+        "possible_gap_ms",
+        "probed_ms",
+        "lag_ms",
+        "connected_ms",
+        "cursor_before",
         "accepted",
         "dropped",
         "remarks",
@@ -171,6 +195,7 @@ def apply_change(env: Env, txn: "Txn[bytes]", change: HostChange) -> None:
             epoch=epoch,
             first_event_ms=row.first_event_ms or (change.last_event_ms if change.accepted else 0),
             last_event_ms=max(row.last_event_ms, change.last_event_ms),
+            last_accepted_ms=change.last_event_ms if change.accepted else row.last_accepted_ms,
             accepted=row.accepted + change.accepted,
             dropped=_sum(row.dropped, change.dropped),
             remarks=_sum(row.remarks, change.remarks),
@@ -184,12 +209,14 @@ def _sum(counts: dict[str, int], more: dict[str, int]) -> dict[str, int]:
     return {**counts, **{name: counts.get(name, 0) + count for name, count in more.items()}} if more else counts
 
 
-def add_account_counts(env: Env, txn: "Txn[bytes]", counts: dict[int, int]) -> None:
-    """Add to the number of accounts of each host; part of the txn that writes the account rows."""
-    for host_id, count in counts.items():
-        if count:
+def add_account_counts(env: Env, txn: "Txn[bytes]", counts: dict[int, int], throttled: dict[int, int]) -> None:
+    """Add to the number of accounts of each host, and of those that wait; part of the txn that writes the rows."""
+    for host_id in {**counts, **throttled}:
+        count, waiting = counts.get(host_id, 0), throttled.get(host_id, 0)
+        if count or waiting:
             row = _known(env, txn, host_id)
-            _put(env, txn, msgspec.structs.replace(row, account_count=row.account_count + count))
+            count, waiting = row.account_count + count, row.throttled_count + waiting
+            _put(env, txn, msgspec.structs.replace(row, account_count=count, throttled_count=waiting))
 
 
 def _known(env: Env, txn: "Txn[bytes]", host_id: int) -> HostRow:

@@ -5,6 +5,9 @@
     takedown/DID           JSON of `Takedown`
     alert/HOSTNAME         JSON of `Alert`
     audit/NUMBER           JSON of whoever wrote it, at most `AUDIT_KEPT` of them
+    budget/NAME            JSON of `DayBudget`
+    discovery/URL          JSON of `DiscoveryRun`
+    catching_up            JSON of `CatchingUp`
 
 Owns names and bounds. Who may decide what is the admin API's; what follows from a decision is that of whoever reads it.
 """
@@ -23,10 +26,14 @@ DOMAIN_BAN = "domain_ban/"
 TAKEDOWN = "takedown/"
 ALERT = "alert/"
 AUDIT = "audit/"
+NEW_HOSTS_BUDGET = "budget/new_hosts"
+DISCOVERY = "discovery/"
+CATCHING_UP = "catching_up"
 
 REQUEST_CRAWL = SETTING + "request_crawl"  # bool; absent: hosts.request_crawl of the configuration
 NEW_PER_DAY = SETTING + "new_per_day"  # int; absent: hosts.new_per_day
 
+DAY_MS = 86_400_000
 AUDIT_KEPT = 1_000
 AUDIT_BYTES_MAX = 2_048
 _AUDIT_DIGITS = 12
@@ -54,6 +61,55 @@ class Alert(msgspec.Struct, frozen=True):
     silenced: bool = False
     state: str = ""
     sent_ms: int = 0
+
+
+class DayBudget(msgspec.Struct, frozen=True):
+    """What was spent of a daily budget: `count` since `start_ms`, `before` in the day before that."""
+
+    start_ms: int = 0
+    count: int = 0
+    before: int = 0
+
+    def at(self, now_ms: int) -> "DayBudget":
+        """The same, with the day that holds `now_ms` as the present one."""
+        days = max(0, now_ms - self.start_ms) // DAY_MS
+        if not days:
+            return self
+        return DayBudget(self.start_ms + days * DAY_MS, 0, self.count if days == 1 else 0)
+
+    def spent(self, now_ms: int) -> float:
+        """How much of it lies in the 24 hours before now, taking the day before as spent evenly."""
+        today = self.at(now_ms)
+        inside = 1 - min(1.0, max(0, now_ms - today.start_ms) / DAY_MS)
+        return today.count + today.before * inside
+
+    def take(self, limit: int, now_ms: int) -> "DayBudget | None":
+        """After spending one, None when that would be more than `limit` in a day."""
+        today = self.at(now_ms) if self.start_ms else DayBudget(now_ms)
+        return None if today.spent(now_ms) + 1 > limit else msgspec.structs.replace(today, count=today.count + 1)
+
+
+class DiscoveryRun(msgspec.Struct, frozen=True):
+    """How far the reading of one relay's `listHosts` is. `cursor` continues it, None when it is not under way.
+
+    `listed` and `added` are hosts of this run, `finished_ms` the end of the last complete one, `error` what stopped it.
+    """
+
+    cursor: str | None = None
+    started_ms: int = 0
+    finished_ms: int = 0
+    listed: int = 0
+    added: int = 0
+    error: str = ""
+
+
+class CatchingUp(msgspec.Struct, frozen=True):
+    """Hosts whose backlog is still being read, at `at_ms`. `seconds_left` is a guess by the pace so far, or None."""
+
+    at_ms: int = 0
+    hosts: int = 0
+    lag_ms: int = 0
+    seconds_left: int | None = None
 
 
 def encoded(value: object) -> bytes:

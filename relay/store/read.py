@@ -9,7 +9,7 @@ before the state had it becomes visible when somebody takes it over.
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from relay.protocol.frame import message_bounds, skip_messages
+from relay.protocol.frame import fit_messages, skip_messages
 from relay.store.effects import Head, read_head
 from relay.store.env import TRANSLATED, Env, Txn
 from relay.store.errors import BelowWindow, Corrupt
@@ -138,7 +138,7 @@ def _collect(
         head = _head_of(env, txn, chunk)
         room = bytes_max - size
         is_whole = len(value) - offset <= room
-        end, count = (len(value), head.last_seq + 1 - seq) if is_whole else _fitting(value, offset, room)
+        end, count = (len(value), head.last_seq + 1 - seq) if is_whole else fit_messages(_as_bytes(value), offset, room)
         if not count and not parts:
             end, count = skip_messages(_as_bytes(value), offset, 1), 1  # one message larger than asked for
         if count:
@@ -176,18 +176,6 @@ def _settle(env: Env, txn: "Txn[memoryview]", place: _Place) -> tuple[int | None
         if _head_of(env, txn, chunk).last_seq >= place.seq:
             return chunk, skip_messages(_as_bytes(cursor.value()), 0, place.seq - chunk), place.seq
     return following, 0, place.seq if following is None else following
-
-
-def _fitting(chunk: memoryview, offset: int, bytes_max: int) -> tuple[int, int]:
-    """`(end, count)` of the whole messages from `offset` on that fit into `bytes_max`."""
-    data = _as_bytes(chunk)
-    end, count = offset, 0
-    while end < len(data):
-        _, following = message_bounds(data, end)
-        if following - offset > bytes_max:
-            break
-        end, count = following, count + 1
-    return end, count
 
 
 def _as_bytes(view: memoryview) -> bytes:

@@ -17,7 +17,7 @@ _HOUR_MS = 3_600_000
 
 
 class StoreStats(NamedTuple):
-    """Sizes for metrics. `readers` are `(pid, txn id)` of the state's open read txns, `last_txn` its newest txn id."""
+    """Sizes for metrics. `readers` are `(pid, txn id)` of the state's open read txns."""
 
     log_bytes: int
     segments: int
@@ -25,7 +25,6 @@ class StoreStats(NamedTuple):
     state_map_bytes: int
     state_free_pages: int
     readers: tuple[tuple[int, int], ...]
-    last_txn: int
 
 
 def retain(state: State, segments: Segments, settings: LogSettings, *, by_time: bool) -> int:
@@ -47,8 +46,7 @@ def _remove_oldest(state: State, segments: Segments, settings: LogSettings, *, b
         if oldest.last_seq >= row.floor_seq:  # else: left over by a pass that was cut off
             if not _is_out(segments, settings, row, oldest, by_time=by_time):
                 return False
-            following = sealed[1] if len(sealed) > 1 else row.active
-            row = _with_floor(row, segments.info(following, active=following == row.active))
+            row = _with_floor(segments, row, sealed[1:])
             write_log_row(state.env, txn, row)
             raises = read_raises(state.env, txn)
             write_raises(state.env, txn, tuple(jump for jump in raises if jump.after_seq >= row.floor_seq))
@@ -58,10 +56,13 @@ def _remove_oldest(state: State, segments: Segments, settings: LogSettings, *, b
     return True
 
 
-def _with_floor(row: LogRow, first: SegmentInfo) -> LogRow:
-    if first.first_seq is None:
-        return row._replace(floor_seq=row.applied_seq + 1, floor_time_ms=0)
-    return row._replace(floor_seq=first.first_seq, floor_time_ms=first.first_time_ms)
+def _with_floor(segments: Segments, row: LogRow, sealed: list[int]) -> LogRow:
+    """The floor at the first chunk of what stays: after a restore a sealed segment may be without any."""
+    for name in (*sealed, row.active):
+        info = segments.info(name, active=name == row.active)
+        if info.first_seq is not None:
+            return row._replace(floor_seq=info.first_seq, floor_time_ms=info.first_time_ms)
+    return row._replace(floor_seq=row.applied_seq + 1, floor_time_ms=0)
 
 
 def _is_out(segments: Segments, settings: LogSettings, row: LogRow, oldest: SegmentInfo, *, by_time: bool) -> bool:

@@ -45,11 +45,10 @@ class SegmentGone(LookupError):  # noqa: N818 -- internal to the store: retentio
 
 
 class _Open:
-    __slots__ = ("doomed", "env", "sealed", "users")
+    __slots__ = ("doomed", "env", "users")
 
-    def __init__(self, env: Env, *, sealed: bool) -> None:
+    def __init__(self, env: Env) -> None:
         self.env = env
-        self.sealed = sealed
         self.users = 0
         self.doomed = False
 
@@ -100,7 +99,7 @@ class Segments:
             with self._lock:
                 held.users -= 1
                 if held.doomed and not held.users:
-                    held.env.close()
+                    self._open.pop(name).env.close()
 
     def _take(self, name: int, *, active: bool) -> _Open:
         with self._lock:
@@ -109,7 +108,7 @@ class Segments:
             held = self._open.pop(name, None)
             if held is None:
                 self._close_idle()
-                held = _Open(self._open_env(name, active=active), sealed=not active)
+                held = _Open(self._open_env(name, active=active))
             self._open[name] = held  # again at the end: the order is that of last use
             held.users += 1
             return held
@@ -135,16 +134,20 @@ class Segments:
     def forget_below(self, seq: int) -> None:
         """Close what was removed: segments that are followed by one named `seq` or lower. Frees their disk space."""
         with self._lock:
-            for name, following in pairwise(sorted(self._open)):
+            for name, following in pairwise(sorted({*self._open, *self._names})):
                 if following <= seq:
                     self._doom(name)
+            for name, info in list(self._infos.items()):
+                if info.last_seq < seq:
+                    del self._infos[name]
 
     def _doom(self, name: int) -> None:
-        held = self._open.pop(name, None)
+        """Close it with its last user. Until then it stays in the table: a process may not open an env twice."""
+        held = self._open.get(name)
         if held is not None:
             held.doomed = True
             if not held.users:
-                held.env.close()
+                self._open.pop(name).env.close()
 
     def create(self, name: int) -> None:
         """Make an empty segment: complete under a temporary name first, then renamed. Call it under the state lock."""

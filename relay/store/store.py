@@ -5,16 +5,18 @@ thread from begin to end, so one thread per process should do all of it. No awai
 while writing the object refuses further use; the process is expected to end and a new one heals what was cut off.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from relay.store import creation
 from relay.store.append import append
 from relay.store.batch import Appended, Batch
 from relay.store.env import TRANSLATED, open_env
 from relay.store.errors import LayoutMismatch
-from relay.store.hosts import HostRow, add_host, report_host, update_host
+from relay.store.hosts import HostRow, add_host, read_host_named, report_host, update_host
 from relay.store.inspect import Audit, JudgeFrame, Progress, audit, no_progress
 from relay.store.layout import (
     LOG_FOLDER,
@@ -23,12 +25,21 @@ from relay.store.layout import (
     STATE_FOLDER,
     bump_generation,
 )
-from relay.store.policy import add_audit
+from relay.store.policy import (
+    DISCOVERY,
+    NEW_HOSTS_BUDGET,
+    DayBudget,
+    DiscoveryRun,
+    add_audit,
+    decoded,
+    encoded,
+    read_policy,
+)
 from relay.store.read import Reader
 from relay.store.retention import StoreStats, log_bytes, retain
 from relay.store.segments import Segments
 from relay.store.settings import LogSettings
-from relay.store.standing import Standing, set_local_status
+from relay.store.standing import Standing, set_local_status, status_item
 from relay.store.state import OnStep, State, no_step
 from relay.store.view import View
 from relay.store.window import LogWindow, Tip, Window, tip_of
@@ -120,6 +131,64 @@ class Store:
             fields = {"since_ms": now_ms, **fields, "insecure": insecure, "first_seen_ms": now_ms}
             return add_host(self._state.env, txn, hostname, fields)
 
+    def admit_host(self, hostname: str, *, insecure: bool, now_ms: int, per_day: int, **fields: Any) -> HostRow | None:
+        """As `add_host` at the cost of one from the budget of new hosts; None when `per_day` of them are spent.
+
+        Budget and row are one txn, so neither a restart nor another worker can spend it twice (checklist 240). A host
+        that is known costs nothing.
+        """
+        with self._state.writing() as txn:
+            env = self._state.env
+            known = read_host_named(env, txn, hostname)
+            if known is not None:
+                return known
+            stored = read_policy(env, txn, NEW_HOSTS_BUDGET)
+            budget = (decoded(stored, DayBudget) if stored is not None else DayBudget()).take(per_day, now_ms)
+            if budget is None:
+                return None
+            txn.put(NEW_HOSTS_BUDGET.encode(), encoded(budget), db=env.db[POLICY])
+            fields = {"since_ms": now_ms, **fields, "insecure": insecure, "first_seen_ms": now_ms}
+            return add_host(env, txn, hostname, fields)
+
+    def add_listed_hosts(
+        self, hosts: Iterable[tuple[str, Mapping[str, Any]]], *, now_ms: int, run: str, progress: DiscoveryRun
+    ) -> int:
+        """Add the hosts of one page of another relay's list, and how far that list is read, in one txn.
+
+        Of hosts that are known only `listed_accounts` rises. `progress.added` is completed here; returns how many were.
+        """
+        with self._state.writing() as txn:
+            env, added = self._state.env, 0
+            for hostname, fields in hosts:
+                known = read_host_named(env, txn, hostname)
+                if known is None:
+                    add_host(env, txn, hostname, {"since_ms": now_ms, **fields, "first_seen_ms": now_ms})
+                    added += 1
+                elif fields.get("listed_accounts", 0) > known.listed_accounts:
+                    update_host(env, txn, known.host_id, {"listed_accounts": fields["listed_accounts"]})
+            done = msgspec.structs.replace(progress, added=progress.added + added)
+            txn.put((DISCOVERY + run).encode(), encoded(done), db=env.db[POLICY])
+            return added
+
+    def note_policy(self, name: str, value: bytes) -> None:
+        """Set an entry that no worker holds in memory: the generation stays."""
+        with self._state.writing() as txn:
+            txn.put(name.encode(), value, db=self._state.env.db[POLICY])
+
+    def release_throttled(self, host_id: int, limit: int, *, now_ms: int) -> int:
+        """Let up to `limit` throttled accounts of a host in, oldest first; each emits `#account`. Returns how many.
+
+        As `set_local_status`: in the worker that ingests, its writing thread has to do this.
+        """
+        with self.view() as view:
+            found = [(did, view.account(did)) for did in view.throttled(host_id, limit)]
+        items = tuple(
+            status_item(did, account, account._replace(local_status=""), now_ms)
+            for did, account in found
+            if account is not None and account.local_status == "throttled"
+        )
+        return len(items) - len(self.append(Batch(now_ms, items)).refused) if items else 0
+
     def update_host(self, host_id: int, **fields: Any) -> HostRow:
         """Change fields of a host. Raises `KeyError` for an unknown one, `TypeError` for a field that cannot change.
 
@@ -195,5 +264,4 @@ class Store:
                 state_map_bytes=env.map_bytes(),
                 state_free_pages=env.free_pages(),
                 readers=env.readers(),
-                last_txn=env.last_txn(),
             )

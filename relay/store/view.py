@@ -9,12 +9,12 @@ No await inside, and nothing long: a read txn of the state keeps every page that
 from types import TracebackType
 from typing import Self
 
-from relay.store.accounts import AccountPage, read_account, read_accounts, read_throttled
+from relay.store.accounts import AccountPage, read_account, read_accounts, read_throttled, read_throttling
 from relay.store.batch import DropNote
 from relay.store.env import TRANSLATED, Env, Txn
 from relay.store.hosts import HostRow, read_host, read_host_named, read_hosts
 from relay.store.identities import read_identity
-from relay.store.layout import POLICY, read_generation, read_log_row
+from relay.store.layout import read_generation, read_log_row
 from relay.store.notes import read_notes
 from relay.store.policy import DOMAIN_BAN, read_audit, read_page, read_policy, suffixes
 from relay.store.state import State
@@ -59,6 +59,10 @@ class View:
         """DIDs of a host that are locally throttled, in the order in which they came to be."""
         return read_throttled(self._env, self._txn, host_id, limit)
 
+    def throttling(self) -> list[int]:
+        """The ids of hosts that have locally throttled accounts."""
+        return read_throttling(self._env, self._txn)
+
     def identity(self, did: str) -> Identity | None:
         """What a DID last resolved to, None when it never did."""
         return read_identity(self._env, self._txn, did)
@@ -78,17 +82,6 @@ class View:
     def notes(self, subject: str | int) -> list[DropNote]:
         """The last drops of a DID or a host id, newest first."""
         return read_notes(self._env, self._txn, subject)
-
-    def policy(self, prefix: str = "") -> dict[str, bytes]:
-        """Operators' settings whose name starts with `prefix`."""
-        cursor = self._txn.cursor(db=self._env.db[POLICY])
-        start = prefix.encode()
-        found = cursor.set_range(start) if start else cursor.first()
-        values: dict[str, bytes] = {}
-        while found and cursor.key().startswith(start):
-            values[cursor.key().decode()] = cursor.value()
-            found = cursor.next()
-        return values
 
     def policy_value(self, name: str) -> bytes | None:
         """One of operators' settings (names: `relay.store.policy`), None when it is not set."""

@@ -4,6 +4,7 @@ One object per process, shared by its readers: it remembers the last log row it 
 does not have to ask the state at all, and the txn id of the last poll.
 """
 
+import threading
 from typing import NamedTuple
 
 from relay.store.effects import read_head
@@ -42,13 +43,18 @@ class LogWindow:
         self.state = state
         self.segments = segments
         self._polled_txn: int | None = None
-        self.row = self.refresh()
+        self._lock = threading.Lock()
+        self.row = self._look()
 
     def refresh(self) -> LogRow:
         """The log row in a fresh snapshot. Raises `StoreError`."""
+        row = self._look()
+        self._learn(row)
+        return row
+
+    def _look(self) -> LogRow:
         with self.state.reading() as txn:
-            row = read_log_row(self.state.env, txn)
-        return self._learn(row)
+            return read_log_row(self.state.env, txn)
 
     def poll(self) -> Tip | None:
         """The tip, or None when nothing at all was committed to the state since the last poll.
@@ -64,14 +70,15 @@ class LogWindow:
         self._learn(row)
         return tip_of(row)
 
-    def _learn(self, row: LogRow) -> LogRow:
-        known = getattr(self, "row", None)
-        if known is not None and row.floor_seq != known.floor_seq:
-            self.segments.forget_below(row.floor_seq)
+    def _learn(self, row: LogRow) -> None:
         # Threads may come here in any order, and an older snapshot must not undo what is known.
-        if known is None or row.applied_seq >= known.applied_seq:
+        with self._lock:
+            known = self.row
+            if _age(row) <= _age(known):
+                return
             self.row = row
-        return row
+        if row.floor_seq != known.floor_seq:
+            self.segments.forget_below(row.floor_seq)
 
     def raises(self) -> tuple[Raise, ...]:
         """The raises that concern the window."""
@@ -121,6 +128,11 @@ class LogWindow:
                     low = max(middle, u64_of(cursor.key())) + 1
             chunks = txn.cursor(db=env.db[CHUNKS])
             return u64_of(chunks.key()) if chunks.set_range(u64(low)) else row.applied_seq + 1
+
+
+def _age(row: LogRow) -> tuple[int, int, int]:
+    """Greater in a later snapshot in which anything changed: none of the three ever falls."""
+    return row.applied_seq, row.active, row.floor_seq
 
 
 def tip_of(row: LogRow) -> Tip:

@@ -8,6 +8,8 @@ from relay.verify.chain import AccountState, HostView
 from relay.verify.identity import Identity
 from relay.verify.verdict import Drop, Reason, Recheck, Refresh
 
+STATUSES = frozenset({"takendown", "suspended", "deleted", "deactivated", "desynchronized", "throttled"})
+
 
 def check_host(identity: Identity, host: HostView, *, refreshed: bool) -> Drop | Refresh | None:
     """Whether `host` may send content and status for the DID. None means yes.
@@ -39,5 +41,10 @@ def check_status(account: AccountState) -> Drop | Recheck | None:
     if account.local_status:
         return Drop(Reason.ACCOUNT_TAKENDOWN)
     if not account.upstream_active:
-        return Recheck(Drop(Reason.ACCOUNT_INACTIVE, f"status {account.upstream_status or 'inactive'} at its host"))
+        return Recheck(Drop(Reason.ACCOUNT_INACTIVE, _told(account.upstream_status)))
     return None
+
+
+def _told(status: str) -> str:
+    """The status for people; a word we do not know is the host's own and is not repeated."""
+    return f"status {status} at its host" if status in STATUSES else "inactive at its host"

@@ -4,7 +4,7 @@ from relay.protocol.events import CommitEvent
 from relay.verify.chain import AccountState, HostView
 from relay.verify.identity import Identity
 from relay.verify.ops import check_ops
-from relay.verify.signed import Proven, check_signed, settled_state
+from relay.verify.signed import SignedSlice, check_signed, settled_state
 from relay.verify.tree import Proof, check_tree
 from relay.verify.verdict import Accept, Drop, Verdict
 
@@ -25,7 +25,7 @@ def judge_commit(
     passes: its state is adopted, the break only marked (step 17, checklist 216).
     """
     signed = check_signed(event, identity, account, host, now_ms, refreshed=refreshed)
-    if not isinstance(signed, Proven):
+    if not isinstance(signed, SignedSlice):
         return signed
     sound = check_ops(event.ops, host.mode)
     if isinstance(sound, Drop):

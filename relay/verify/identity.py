@@ -33,14 +33,18 @@ def judge_identity(
 ) -> Verdict:
     """Whether this `#identity` passes (design section 4, "#identity").
 
-    It always makes the cached document stale; the caller does that before anything else (checklist 184). From the
-    account's host it then passes at once. From elsewhere it passes only when a fresh document names that host, because
-    any host can send one for any DID.
+    It always makes the cached document stale; the caller does that before anything else (checklist 184). It passes when
+    a document read afresh names the host it came from, because any host can send one for any DID, and the account may
+    have moved away from the one that it used to be at.
     """
     if is_replayed(event.seq, account, host):
         return Drop(Reason.REPLAYED)
     stored_host = account.version > 0 and account.host_id == host.host_id
-    if identity.host == host.hostname or (identity.tombstone and stored_host):
+    if identity.tombstone and stored_host:
+        return Accept(advanced(account, host, event.seq))
+    if identity.host == host.hostname:
+        if identity.stale and not refreshed:
+            return Refresh(Drop(Reason.IDENTITY_UNRESOLVED))
         return Accept(advanced(account, host, event.seq))
     drop = Drop(Reason.HOST_MISMATCH, f"the DID document names {identity.host or 'no usable PDS'}")
     return drop if refreshed else Refresh(drop)

@@ -11,7 +11,8 @@ check itself. So its C functions are called as it calls them.
 from functools import lru_cache
 
 import coincurve
-from coincurve.ecdsa import GLOBAL_CONTEXT, ffi, lib
+from coincurve._libsecp256k1 import ffi, lib
+from coincurve.context import GLOBAL_CONTEXT
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature

@@ -13,13 +13,13 @@ from relay.protocol.events import CommitEvent, SyncEvent
 from relay.protocol.limits import RECORD_BYTES_MAX, REV_SKEW_MS
 from relay.protocol.syntax import tid_ms
 from relay.verify.authority import check_host, check_status
-from relay.verify.chain import AccountState, HostView, advanced, is_replayed
+from relay.verify.chain import AccountState, HostView, is_replayed
 from relay.verify.identity import Identity
 from relay.verify.signature import is_canonical, verify_signature
 from relay.verify.verdict import Drop, Reason, Recheck, Refresh
 
 
-class Proven(NamedTuple):
+class SignedSlice(NamedTuple):
     """A slice whose commit block is signed by the account: what the rest of the verdict works on."""
 
     slice: CarSlice
@@ -35,7 +35,7 @@ def check_signed(
     now_ms: int,
     *,
     refreshed: bool,
-) -> Proven | Drop | Refresh | Recheck:
+) -> SignedSlice | Drop | Refresh | Recheck:
     """Steps 6 to 11. Returns what was proven, or the verdict that ends the event here."""
     if is_replayed(event.seq, account, host):
         return Drop(Reason.REPLAYED)
@@ -61,7 +61,7 @@ def check_rev(rev: str, account: AccountState, now_ms: int, *, may_repeat: bool)
     return None
 
 
-def read_slice(event: CommitEvent | SyncEvent) -> Proven | Drop:
+def read_slice(event: CommitEvent | SyncEvent) -> SignedSlice | Drop:
     """The CAR slice with every hash checked, and its commit block compared with the message (steps 9 and 10)."""
     try:
         car = parse_car(event.blocks)
@@ -85,10 +85,10 @@ def read_slice(event: CommitEvent | SyncEvent) -> Proven | Drop:
         return Drop(Reason.COMMIT_DID_MISMATCH)
     if commit.rev != event.rev:
         return Drop(Reason.COMMIT_REV_MISMATCH)
-    return Proven(car, commit, car.root)
+    return SignedSlice(car, commit, car.root)
 
 
-def check_signature(proven: Proven, identity: Identity, *, refreshed: bool) -> Drop | Refresh | None:
+def check_signature(proven: SignedSlice, identity: Identity, *, refreshed: bool) -> Drop | Refresh | None:
     """Step 11. A key that does not fit is read afresh once: it may have been rotated without a word (checklist 137)."""
     if identity.key is None:
         drop = Drop(Reason.IDENTITY_INCOMPLETE, "the DID document has no usable signing key")
@@ -101,9 +101,12 @@ def check_signature(proven: Proven, identity: Identity, *, refreshed: bool) -> D
     return drop if refreshed else Refresh(drop)
 
 
-def settled_state(proven: Proven, seq: int, account: AccountState, host: HostView) -> AccountState:
+def settled_state(proven: SignedSlice, seq: int, account: AccountState, host: HostView) -> AccountState:
     """The row after this commit: its rev and digests, and the host's place (protocol.md section 14 step 18)."""
-    return advanced(account, host, seq)._replace(
+    return account._replace(
+        host_id=host.host_id,
+        epoch=host.epoch,
+        upstream_seq=seq,
         rev=proven.commit.rev,
         data=proven.commit.data[4:],
         commit=proven.root[4:],

@@ -3,7 +3,7 @@
 from relay.protocol.events import SyncEvent
 from relay.verify.chain import AccountState, HostView, advanced
 from relay.verify.identity import Identity
-from relay.verify.signed import Proven, check_signed, settled_state
+from relay.verify.signed import SignedSlice, check_signed, settled_state
 from relay.verify.verdict import Accept, Drop, Reason, Verdict
 
 
@@ -22,7 +22,7 @@ def judge_sync(
     its first `#commit`. That one changes nothing and is passed on.
     """
     proven = check_signed(event, identity, account, host, now_ms, refreshed=refreshed)
-    if not isinstance(proven, Proven):
+    if not isinstance(proven, SignedSlice):
         return proven
     if event.rev == account.rev:
         same = proven.root[4:] == account.commit

@@ -69,18 +69,20 @@ async def test_a_killed_serve_worker_loses_and_repeats_nothing(relay: RelayProce
         assert made.endings[0].code == 1006
 
 
-async def test_a_killed_supervisor_loses_and_repeats_nothing(relay: RelayProcess) -> None:
-    """Its workers end by themselves; the next start takes over their folder and their ports."""
-    async with town(relay, hosts=2, accounts=10, seed=13) as made:
+@pytest.mark.parametrize("everybody", [False, True], ids=["alone", "with_all_workers"])
+async def test_a_killed_supervisor_loses_and_repeats_nothing(relay: RelayProcess, everybody: bool) -> None:
+    """Workers that are left end by themselves; the next start takes over their folder and their ports."""
+    async with town(relay, hosts=2, accounts=10, seed=14 if everybody else 13) as made:
         async with made.playing(EVENTS_PER_SECOND):
             await made.received(EVENTS_BETWEEN)
-            old = set(relay.pids().values())
+            old = relay.pids()
 
-            relay.kill("supervisor")
+            for name in old if everybody else ["supervisor"]:
+                relay.kill(name)
             await relay.ended()
             await relay.restart()
 
-            assert not old & set(relay.pids().values())
+            assert not set(old.values()) & set(relay.pids().values())
             await made.received(EVENTS_BETWEEN)
         await made.judge()
 
@@ -105,7 +107,7 @@ async def test_what_was_settled_above_a_stuck_account_comes_out_once(
     relay: RelayProcess, stick: Callable[[Town], Account]
 ) -> None:
     """The cursor stays below the stuck event (invariant 3), so all above it is sent again after the kill."""
-    seed = 14 if stick is unknown_to_the_directory else 15
+    seed = 15 if stick is unknown_to_the_directory else 16
     async with town(relay, hosts=1, accounts=4, seed=seed) as made:
         for account in made.network.writers:
             made.write(account)

@@ -104,6 +104,7 @@ def check(store: Store, reported: set[str]) -> None:
 
 @pytest.mark.slow
 def test_writers_killed_at_random_moments_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    """Invariants 1 and 2: contiguous whoever died, and frames, rows and cursors agree."""
     rng = random.Random(os.environ.get("RELAY_SEED", "17"))
     folder = tmp_path / "data"
     store = open_store(folder, segment_bytes=SEGMENT_BYTES)

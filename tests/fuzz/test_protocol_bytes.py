@@ -141,6 +141,7 @@ def test_mutated_slices(seed: int) -> None:
 
 @given(st.binary(max_size=120))
 def test_any_bytes_as_frame_and_slice(data: bytes) -> None:
+    """Invariant 9: bytes from outside end in a value or in the promised error."""
     check_frame(data)
     check_frame(bytes.fromhex("a261746723636f6d6d6974626f7001") + data)
     outcome(parse_car, data, CarError)

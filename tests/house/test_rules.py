@@ -61,7 +61,7 @@ def _suspends(node: ast.AST) -> bool:
 
 
 def test_nothing_awaits_inside_a_txn() -> None:
-    """Invariant 7. A txn that waits for the network pins pages, or holds the one lock."""
+    """Invariant 7: a txn that waits for the network pins pages, or holds the one lock."""
     found = [f"{name_of(path)}:{line}" for path in modules("relay") for line in awaits_in_txns(tree_of(path))]
 
     assert found == []

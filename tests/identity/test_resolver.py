@@ -8,7 +8,8 @@ import trio
 import trio.testing
 
 from relay.identity.fetch import DidFault, DidGone, DirectoryFault, LookupFault
-from relay.identity.resolver import NEGATIVE_ENTRIES_PER_HOST_MAX, REFRESHES_PER_DID_BURST, Resolver
+from relay.identity.negative import ENTRIES_PER_HOST_MAX
+from relay.identity.resolver import REFRESHES_PER_DID_BURST, Resolver
 from relay.identity.settings import IdentitySettings
 from relay.protocol.diddoc import DidDocument
 from relay.verify.identity import Identity
@@ -253,11 +254,11 @@ async def test_a_did_given_up_is_forgotten_after_its_time_and_within_its_bound(n
     answers.append(resolver.given_up(DID))
     assert answers == [True, False]
 
-    for number in range(NEGATIVE_ENTRIES_PER_HOST_MAX + 1):
+    for number in range(ENTRIES_PER_HOST_MAX + 1):
         resolver.give_up(f"did:plc:{number}", "b.example.com")
     assert not resolver.given_up("did:plc:0")
     assert resolver.given_up("did:plc:1")
-    assert resolver.given_up(f"did:plc:{NEGATIVE_ENTRIES_PER_HOST_MAX}")
+    assert resolver.given_up(f"did:plc:{ENTRIES_PER_HOST_MAX}")
 
 
 async def test_memory_of_identities_is_bounded(nursery: trio.Nursery) -> None:

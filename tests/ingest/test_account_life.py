@@ -12,6 +12,7 @@ from relay.verify.chain import effective_status
 from relay.world.accounts import Account
 from relay.world.messages import account_message, identity_message
 from relay.world.network import Emission
+from tests.support.altering import altered
 from tests.support.desks import LOG, Country, OneWorker, country
 
 Clock = trio.testing.MockClock
@@ -152,7 +153,7 @@ async def test_hosts_that_are_away_change_no_status(tmp_path: Path, autojump_clo
 
 
 async def test_a_did_that_is_gone_is_deleted_once(tmp_path: Path, autojump_clock: Clock) -> None:
-    """Checklist 145, 181: told at the first look that finds it gone, its content ignored, the host's farewell no news."""
+    """Checklist 145, 181: told at the first look that finds it gone; content is ignored, a farewell no news."""
     async with country(tmp_path) as (here, (worker,)):
         anna, bert = await alive(here, worker, 2)
         here.network.directory.tombstone(anna.did)
@@ -163,7 +164,7 @@ async def test_a_did_that_is_gone_is_deleted_once(tmp_path: Path, autojump_clock
         here.send(worker, says(anna, "deleted"), says(anna))
         await worker.settled()
 
-        assert here.story(anna.did)[4:] == ["identity", "deleted"]
+        assert here.story(anna.did)[4:] == ["deleted", "identity"]
         assert here.story(bert.did)[4:] == ["commit"] * 3
         assert worker.dropped() == {"identity_tombstoned": 5}
         assert here.account(anna.did).upstream_status == "deleted"
@@ -181,9 +182,7 @@ async def test_a_did_that_its_host_deleted_first_is_not_deleted_again(tmp_path: 
         assert here.story(anna.did)[4:] == ["deleted", "identity"]
 
 
-async def test_a_word_of_ours_that_comes_second_is_said_of_the_newer_row(
-    tmp_path: Path, autojump_clock: Clock
-) -> None:
+async def test_a_word_of_ours_that_comes_second_is_said_of_the_newer_row(tmp_path: Path, autojump_clock: Clock) -> None:
     """Another writer changed the row between: the deletion is told all the same, and once."""
     async with country(tmp_path) as (here, (worker,)):
         (anna,) = await alive(here, worker)
@@ -312,7 +311,6 @@ async def test_a_migration_shows_the_new_host_only(
             here.send(old if step is farewell else new, step)
             if order != "at once":
                 await trio.sleep(10)
-        await trio.sleep(0)
         for worker in them:
             await worker.settled()
         here.send(new, write(here, anna))
@@ -377,3 +375,42 @@ async def test_moving_there_and_back(tmp_path: Path, autojump_clock: Clock) -> N
 
         assert here.story(anna.did)[4:] == ["identity", "active", "commit"] * 2
         assert here.counts() == counts
+
+
+# What a dropped event leaves behind: nothing.
+
+
+async def test_a_rev_from_the_future_does_not_lock_the_account_out(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Checklist 192, 193: the stored rev stays, and the next commit of today passes as a break."""
+    async with country(tmp_path) as (here, (worker,)):
+        (anna,) = await alive(here, worker)
+        stored = here.account(anna.did).rev
+        ahead = here.network.write(anna, here.now_ms() + 6 * 60_000)
+        here.send(worker, ahead)
+        await worker.settled()
+        assert here.account(anna.did).rev == stored
+        anna.repo._time_us = 0  # its host's clock is set right
+        here.send(worker, write(here, anna))
+        await worker.settled()
+
+        assert here.story(anna.did)[4:] == ["commit"]
+        assert worker.dropped() == {"rev_in_future": 1}
+        assert here.account(anna.did).rev == anna.repo.rev
+
+
+async def test_the_stored_state_moves_on_what_is_accepted_only(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Checklist 197, 217: a commit that was spoilt on its way passes when it comes again, under the same rev."""
+    async with country(tmp_path) as (here, (worker,)):
+        (anna,) = await alive(here, worker)
+        row = here.account(anna.did)
+        good = write(here, anna)
+        spoilt = altered(good.message, ops=[])
+        here.send(worker, good._replace(message=spoilt))
+        await worker.settled()
+        assert here.account(anna.did) == row
+        here.send(worker, good)
+        await worker.settled()
+
+        assert here.story(anna.did)[4:] == ["commit"]
+        assert worker.dropped() == {"inversion_mismatch": 1}
+        assert here.account(anna.did).rev == good.message.rev

@@ -45,10 +45,10 @@ async def perform(stage: Stage, host: SimulatedHost, now_ms: int) -> tuple[Sent,
     """All cases from one host, the honest network going on between them."""
     sent = Sent()
     honest: list[Emission] = []
-    stranger = next(iter(stage.network.directory.documents()))
+    strangers = list(stage.network.directory.documents())
     victims: list[tuple[Case, Victim]] = []
     for seed, case in enumerate([*WRONG, *RIGHT]):
-        victim = Victim(1_000 + seed, now_ms, stranger)
+        victim = Victim(1_000 + seed, now_ms, strangers[seed % len(strangers)])
         if case.document:
             stage.network.directory.put(victim.did, did_document(victim.account, host.url))
         victims.append((case, victim))
@@ -68,7 +68,7 @@ async def test_nothing_wrong_gets_out_and_all_that_is_right_does(tmp_path: Path,
     names = (*hostnames(stage), hostile.url.removeprefix("http://"))
     async with ingesting(tmp_path, hosts=names, plc_url=stage.plc.url) as ingest:
         sent, honest = await perform(stage, hostile, now_ms)
-        await until(partial(_is_done, ingest, sent.total + len(honest)))
+        await until(partial(_is_done, ingest, sent.total + len(honest)), seconds=40)
         await until(lambda: _stored(ingest, names[2]) == sent.reasons)
         frames = ingest.logged()
         ours = {message.did for message in sent.passing}

@@ -59,3 +59,16 @@ def test_lane_counts_bytes_with_their_overhead() -> None:
 
     assert lane.bytes == 500 + PENDING_OVERHEAD_BYTES
     assert lane.head.event.seq == 1
+
+
+def test_one_stuck_event_bounds_what_is_remembered() -> None:
+    """Invariant 8: everything above the oldest unsettled seq is remembered, and counted against a bound."""
+    water = LowWater(0)
+    for seq in range(1, 1_001):
+        water.receive(seq)
+        if seq > 1:
+            water.settle(seq)
+
+    assert (water.mark, water.in_flight, water.held) == (0, 1, 1_000)
+    water.settle(1)
+    assert (water.mark, water.held) == (1_000, 0)

@@ -113,7 +113,8 @@ async def test_an_unknown_did_waits_in_a_lane_and_others_go_on(store: Store) -> 
     """Design section 4: without holding the host's other accounts."""
     stranger = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
     made = bench(store, 0)
-    made.stream.take([made.identity(1, stranger), made.identity(2), made.identity(3, stranger)])
+    account = account_message(SCENE.did).frame(2, NOW_MS)
+    made.stream.take([made.identity(1, stranger), account, made.identity(3, stranger)])
 
     assert made.waiting == [stranger]
     assert len(made.stream.lane(stranger)) == 2

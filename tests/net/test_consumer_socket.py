@@ -151,7 +151,8 @@ async def test_ping_after_30_seconds_without_a_word(autojump_clock: trio.testing
                 await consumer.send_messages(frame(BINARY, b"%d" % second))
                 await trio.sleep(1)
             words = await sent_frames(client)
-            assert [at for at, (kind, _) in enumerate(words) if kind == PING] == [30]
+            pinged = [at for at, (kind, _) in enumerate(words) if kind == PING]
+            assert pinged in ([30], [31])  # what happens in one instant has no order
             await trio.sleep_forever()
 
 

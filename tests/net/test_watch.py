@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from relay.net.watch import WatchedStream, ping_when_quiet, wait_silent
+from relay.net.watch import WatchedStream, ping_until_silent, ping_when_quiet, wait_silent
 
 
 async def test_sends_do_not_mix_and_go_in_order() -> None:
@@ -155,4 +155,85 @@ async def test_a_send_that_did_not_wait_proves_nothing(autojump_clock: trio.test
         nursery.start_soon(chatter)
         await wait_silent(stream)
         assert trio.current_time() == 90
+        nursery.cancel_scope.cancel()
+
+
+async def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Two ends of a connection over loopback."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        ours = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        return ours, await listener.accept()
+
+
+async def test_what_is_sent_without_waiting_keeps_its_order_and_owes_the_rest() -> None:
+    """Parts that the kernel took whole, one in part, and none behind it; the rest goes before whatever comes next."""
+    ours, theirs = await socket_pair()
+    async with ours, theirs:
+        stream = WatchedStream(ours)
+        parts = [bytes([letter]) * 3_000_000 for letter in range(10)]
+        taken = stream.send_nowait(parts)
+        assert 0 < taken < len(parts)
+        assert stream.owes
+        assert stream.send_nowait([b"not now"]) == 0
+        expected = b"".join(parts[:taken]) + b"next"
+        received = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, b"next")
+            while len(received) < len(expected):
+                received += await theirs.receive_some(1_000_000)
+        assert received == expected
+        assert stream.accepted_bytes == len(expected)
+        assert not stream.owes
+
+
+async def test_nothing_is_taken_without_waiting_where_that_cannot_be() -> None:
+    """By a memory stream, behind a send that waits, after the end of either side, or into a full buffer."""
+    memory, _ = trio.testing.memory_stream_pair()
+    assert WatchedStream(memory).send_nowait([b"x"]) == 0
+    ours, theirs = await socket_pair()
+    async with ours:
+        stream = WatchedStream(ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, bytes(20_000_000))
+            await trio.testing.wait_all_tasks_blocked()
+            assert stream.is_sending
+            assert stream.send_nowait([b"x"]) == 0
+            nursery.cancel_scope.cancel()
+        assert stream.torn
+        assert stream.send_nowait([b"x"]) == 0
+        await trio.aclose_forcefully(theirs)
+    assert WatchedStream(ours).send_nowait([b"x"]) == 0
+
+
+async def test_a_peer_that_takes_not_even_a_ping_is_silent(autojump_clock: trio.testing.MockClock) -> None:
+    """Nobody else sends, so nobody else bounds that wait."""
+    ours, _theirs = trio.testing.lockstep_stream_pair()
+    stream = WatchedStream(ours)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_some)
+        assert await ping_until_silent(stream, lambda: b"ping")
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() <= 30 + 90
+
+
+async def test_a_send_that_waits_stops_the_clock_of_silence(autojump_clock: trio.testing.MockClock) -> None:
+    """Its sender has a limit of its own; once it is through, ninety seconds of silence count again."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    stream = WatchedStream(ours)
+    silent_at: list[float] = []
+
+    async def judge() -> None:
+        if await ping_until_silent(stream, lambda: b"ping"):
+            silent_at.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.receive_some)
+        nursery.start_soon(stream.send_all, b"data")
+        nursery.start_soon(judge)
+        await trio.sleep(600)
+        assert silent_at == []
+        assert await theirs.receive_some() == b"data"
+        await trio.sleep(300)
+        assert 690 <= silent_at[0] <= 600 + 2 * 90
         nursery.cancel_scope.cancel()

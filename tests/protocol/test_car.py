@@ -149,6 +149,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
 def test_refuses(data: bytes) -> None:
+    """Checklist 95, 102: headers and sections."""
     with pytest.raises(CarError) as caught:
         parse_car(data)
     assert type(caught.value) is CarError, "a fault of form is not counted as a hash mismatch"

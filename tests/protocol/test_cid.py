@@ -16,6 +16,7 @@ RAW_TEXT = "bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity"
 
 
 def test_known_cid() -> None:
+    """Checklist 91: the text of a CID, both ways."""
     found = cid.cid_of(EMPTY_TREE)
     assert cid.to_text(found) == EMPTY_TREE_TEXT
     assert cid.from_text(EMPTY_TREE_TEXT) == found

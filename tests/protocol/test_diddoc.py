@@ -69,6 +69,7 @@ def test_recorded_documents() -> None:
 
 @pytest.mark.parametrize("did", ["did:plc:ewvi7nxzyoun6zhxrhs64oia", DID.upper(), DID + " "])
 def test_id_must_be_the_did_asked_for(did: str) -> None:
+    """Checklist 149."""
     with pytest.raises(DidDocumentError):
         read(id=did)
 
@@ -88,6 +89,7 @@ def test_id_must_be_the_did_asked_for(did: str) -> None:
     ],
 )
 def test_first_valid_key(methods: list[Any]) -> None:
+    """Checklist 150, 151."""
     assert read(verificationMethod=methods).key == KEY
 
 
@@ -107,7 +109,7 @@ def test_first_valid_key(methods: list[Any]) -> None:
     ],
 )
 def test_no_key(methods: list[Any] | None) -> None:
-    """The rest of the document is still read: what follows from a missing key is not decided here (checklist 156)."""
+    """Checklist 154, 156: the rest of the document is still read; what follows is decided elsewhere."""
     assert read(verificationMethod=methods) == DidDocument(DID, None, "https://pds.example.com", "atproto.com")
 
 

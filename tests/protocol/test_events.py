@@ -188,6 +188,7 @@ def test_localhost_dids_are_for_development(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["#commit", "#sync"])
 def test_rev(kind: str) -> None:
+    """Checklist 189."""
     for rev in ("", "0", REV[:-1], REV + "2", REV.upper(), "k" + REV[1:], "3kxyz2abcde1a"):
         assert fault(kind, rev=rev) is BadRev
     for wrong in (5, b"3kxyz2abcde2a", [REV]):
@@ -199,7 +200,7 @@ def test_rev(kind: str) -> None:
 
 
 def test_since() -> None:
-    """Nullable, but present (checklist 60)."""
+    """Nullable, but present, and a TID (checklist 60, 196)."""
     found = event("#commit", since=None)
     assert isinstance(found, CommitEvent)
     assert found.since is None

@@ -417,3 +417,20 @@ def test_damaged_stored_messages_are_our_own_bug(data: bytes) -> None:
         frame.skip_messages(data, 0, 1)
     with pytest.raises(AssertionError):
         frame.skip_messages(data, len(data), 1)
+
+
+@given(st.lists(st.sampled_from([0, 1, 125, 126, 300, 65_535, 65_536]), max_size=8), st.integers(0, 200_000))
+def test_fitting_messages_are_those_that_a_walk_finds(lengths: list[int], bytes_max: int) -> None:
+    """The same border as one message after the other, from the start and from any border on."""
+    data = b"".join(frame.message_header(length) + b"x" * length for length in lengths)
+    start = frame.skip_messages(data, 0, len(lengths) // 2)
+    end, count = start, 0
+    while end < len(data) and frame.message_bounds(data, end)[1] - start <= bytes_max:
+        end, count = frame.message_bounds(data, end)[1], count + 1
+    assert frame.fit_messages(data, start, bytes_max) == (end, count)
+
+
+@pytest.mark.parametrize("data", [b"\x81\x00", b"\x82\x05abc", b"\x82\x7e\x00", b"\x82\x7f" + b"\xff" * 8])
+def test_fitting_what_is_no_message_is_our_own_fault(data: bytes) -> None:
+    with pytest.raises(AssertionError):
+        frame.fit_messages(data, 0, 100)

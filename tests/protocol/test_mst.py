@@ -69,10 +69,12 @@ def block_of(entries: Any, left: Any = None) -> bytes:
     ],
 )
 def test_layer_known_answers(key: str, layer: int) -> None:
+    """Checklist 106."""
     assert mst.key_layer(key.encode()) == layer
 
 
 def test_layer_vectors() -> None:
+    """Checklist 106, by the public vectors."""
     folder = shared_dir() / "vectors" / "atproto" / "mst"
     cases = json.loads((folder / "key_heights.json").read_bytes())
     keys = (folder / "example_keys.txt").read_bytes().splitlines()
@@ -87,6 +89,7 @@ def test_layer_counts_pairs_of_zero_bits(key: bytes) -> None:
 
 
 def test_shared_length_vectors() -> None:
+    """Checklist 107, by the public vectors."""
     cases = json.loads((shared_dir() / "vectors" / "atproto" / "mst" / "common_prefix.json").read_bytes())
     assert len(cases) == 13
     for case in cases:
@@ -95,6 +98,7 @@ def test_shared_length_vectors() -> None:
 
 @given(st.binary(max_size=12), st.binary(max_size=6), st.binary(max_size=6))
 def test_shared_length(start: bytes, left: bytes, right: bytes) -> None:
+    """Checklist 107."""
     count = mst.shared_length(start + left, start + right)
     assert (start + left)[:count] == (start + right)[:count]
     assert (start + left)[count : count + 1] != (start + right)[count : count + 1] or start + left == start + right
@@ -186,6 +190,7 @@ def test_columns_of_a_node() -> None:
     ],
 )
 def test_invalid_nodes(entries: Any, left: Any) -> None:
+    """Checklist 89, 108 to 112 and 117, as marked in the table."""
     with pytest.raises(NodeInvalid):
         mst.decode_node(block_of(entries, left))
 
@@ -210,6 +215,7 @@ def test_invalid_nodes(entries: Any, left: Any) -> None:
     ],
 )
 def test_not_a_node(block: bytes) -> None:
+    """Checklist 86, 111."""
     with pytest.raises(NodeInvalid):
         mst.decode_node(block)
 

@@ -30,6 +30,7 @@ def lines(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_valid_vectors(name: str) -> None:
+    """Checklist 140, 189, 271, 272, 275."""
     cases = lines(f"{name}_syntax_valid.txt")
     assert cases
     assert [case for case in cases if not CHECKS[name](case)] == []
@@ -37,6 +38,7 @@ def test_valid_vectors(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_invalid_vectors(name: str) -> None:
+    """Checklist 140, 189, 271, 272, 275, 277."""
     cases = lines(f"{name}_syntax_invalid.txt")
     assert cases
     assert [case for case in cases if CHECKS[name](case)] == []
@@ -77,6 +79,7 @@ def test_datetimes_of_valid_shape_that_do_not_exist() -> None:
     ],
 )
 def test_valid(name: str, text: str) -> None:
+    """Checklist 140, 189, 271, 272, 275."""
     assert CHECKS[name](text)
     assert not CHECKS[name](text + "\n"), "a newline at the end is not forgiven"
 
@@ -116,6 +119,7 @@ def test_valid(name: str, text: str) -> None:
     ],
 )
 def test_invalid(name: str, text: str) -> None:
+    """Checklist 140, 189, 271, 272, 275."""
     assert not CHECKS[name](text)
 
 
@@ -194,7 +198,7 @@ def test_record_key_characters_are_those_of_record_keys() -> None:
     ],
 )
 def test_supported_dids(did: str, public: bool, localhost: bool) -> None:
-    """did:plc of the right shape, did:web of a bare public host, and localhost by configuration (checklist 141-148)."""
+    """Checklist 141, 142, 146 to 148: did:plc of its shape, did:web of a bare public host, localhost by configuration."""
     assert syntax.is_supported_did(did) is public
     assert syntax.is_supported_did(did, allow_localhost=True) is localhost
 

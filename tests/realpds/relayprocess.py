@@ -94,13 +94,15 @@ class RunningRelay(NamedTuple):
         text = (await client.get(url, timeout_seconds=20, body_bytes_max=4 << 20)).body.decode()
         dropped = _by_label(text, "relay_ingest_events_dropped_total", "reason")
         received = _by_label(text, "relay_ingest_frames_received_total", "event")
-        return Books(received.total(), _by_label(text, "relay_log_events_appended_total", "event").total(), dropped)
+        appended = _by_label(text, "relay_log_events_appended_total", "event", only='origin="host"')
+        return Books(received.total(), appended.total(), dropped)
 
 
-def _by_label(text: str, name: str, label: str) -> Counter[str]:
+def _by_label(text: str, name: str, label: str, only: str = "") -> Counter[str]:
     found: Counter[str] = Counter()
     for labels, value in re.findall(rf"^{name}{{(.*)}} (\S+)$", text, re.MULTILINE):
-        found[re.findall(rf'{label}="([^"]*)"', labels)[0]] += int(float(value))
+        if only in labels:
+            found[re.findall(rf'{label}="([^"]*)"', labels)[0]] += int(float(value))
     return +found
 
 

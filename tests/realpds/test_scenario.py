@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.realpds, pytest.mark.timeout(500, func_only=True)]
 
 SECONDS_MAX = 300
 DEEP = 2_000  # records of the deep tree
+STATUSES = {None, "deactivated", "takendown", "deleted"}
 STALE = "migrate: commit still accepted at A (now without authority)"
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ async def test_every_kind_of_event(harness: Path, folder: Path) -> None:
         assert [frame.type for frame in old if is_stale(frame)] == ["#commit", "#account"]
         assert [compare.did_of(frame) for frame in new if compare.carries_foreign_rev(frame)] == [stale["did"]]
         assert compare.differences(compare.by_account(passing), compare.by_account(received)) == []
+        assert {frame.payload.get("status") for frame in received if frame.type == "#account"} == STATUSES
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
         assert (await relay.books()).dropped == {"host_mismatch": 2, "commit_rev_mismatch": 1}
         await check_accounts(relay, json.loads((folder / "accounts.json").read_text()))

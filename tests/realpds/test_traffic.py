@@ -105,7 +105,7 @@ async def test_a_killed_ingest_worker_costs_nothing(harness: Path, folder: Path)
         assert all(len(stream.frames) > count for stream, count in zip(watch.sent, heard_before, strict=True))
         for host in net.hosts:
             worker = await relay.worker("ingest", host.worker)
-            assert (worker["restarts"], worker["last_exit"]) == (1, "killed by SIGKILL")
+            assert (worker["restarts"], worker["last_exit"]) == (1, "ended by SIGKILL")
         await check(watch, folder)
     rest = at_rest()
     assert {reason for dropped in rest.dropped.values() for reason in dropped} <= {"replayed"}

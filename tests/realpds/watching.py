@@ -71,10 +71,10 @@ async def watching(network: Network, relay: RunningRelay, folder: Path) -> Async
     arguments = ("--url", relay.stream, "--plc", network.plc, "--cursor", "0", "--out", str(events))
     async with AsyncExitStack() as stack:
         sent = [
-            await stack.enter_async_context(recording(network, host.stream, folder / f"host{place}"))
+            await stack.enter_async_context(recording(network, host.stream, folder / f"sent{place}"))
             for place, host in enumerate(network.hosts)
         ]
-        received = await stack.enter_async_context(recording(network, relay.stream, folder / "relay"))
+        received = await stack.enter_async_context(recording(network, relay.stream, folder / "received"))
         heard = await stack.enter_async_context(
             listener(network, folder / "official.log", "consume_atproto_sync.mjs", *arguments)
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.serve.pages import not_ready
+from relay.serve.pages import judge
 from relay.serve.settings import ServeRoleSettings
 from relay.store.settings import LogSettings
 from relay.store.window import Window
@@ -16,22 +16,27 @@ WINDOW = Window(100, START_MS - 5000, 200, START_MS, ())
 
 
 @pytest.mark.parametrize(
-    ("now_ms", "free_bytes", "reasons"),
+    ("now_ms", "free_bytes", "reasons", "warnings"),
     [
-        (START_MS, 1000, 0),
-        (START_MS + 3_600_000, 1000, 0),
-        (START_MS + 3_600_001, 1000, 1),
-        (START_MS - 3_600_001, 1000, 1),  # our clock is behind
-        (START_MS, 999, 1),
-        (START_MS + 9_999_999, 0, 2),
+        (START_MS, 1000, 0, 0),
+        (START_MS + 3_600_000, 1000, 0, 0),
+        (START_MS + 3_600_001, 1000, 0, 1),  # quiet hosts are no fault
+        (START_MS - 3_600_000, 1000, 0, 0),
+        (START_MS - 3_600_001, 1000, 1, 0),  # our clock is behind
+        (START_MS, 999, 1, 0),
+        (START_MS + 9_999_999, 0, 1, 1),
+        (START_MS - 9_999_999, 0, 2, 0),
     ],
 )
-def test_every_reason_against_readiness(now_ms: int, free_bytes: int, reasons: int) -> None:
-    assert len(not_ready(WINDOW, now_ms, free_bytes, SETTINGS)) == reasons
+def test_every_reason_against_readiness_and_every_warning(
+    now_ms: int, free_bytes: int, reasons: int, warnings: int
+) -> None:
+    found = judge(WINDOW, now_ms, free_bytes, SETTINGS)
+    assert (len(found.reasons), len(found.warnings)) == (reasons, warnings)
 
 
 def test_a_log_that_never_held_anything_is_ready() -> None:
-    assert not_ready(Window(1, 0, 0, 0, ()), START_MS, 1000, SETTINGS) == []
+    assert judge(Window(1, 0, 0, 0, ()), START_MS, 1000, SETTINGS) == ([], [])
 
 
 async def test_readiness_over_http_tells_load_balancers_and_people(tmp_path: Path) -> None:

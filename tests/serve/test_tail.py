@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.protocol.frame import iter_messages, message_header
-from relay.serve.tail import PIECE_BYTES_MAX, HotWindow, Piece, cut
+from relay.serve.pieces import PIECE_BYTES_MAX, HotWindow, Piece, RecentReads, cut
 from relay.store.read import LogSlice, Reader
 from tests.support.fake_consumer import FakeConsumer, connect
 from tests.support.serving import Serving, serve
@@ -133,32 +133,50 @@ async def test_replays_do_not_delay_the_tip(tmp_path: Path) -> None:
             assert len(replayed) < 20
 
 
-async def test_replays_take_turns(tmp_path: Path) -> None:
-    """However many are behind, a pass of the scheduler does one read (two lie between two of our turns)."""
+async def test_replays_take_turns_and_share_reads(tmp_path: Path) -> None:
+    """However many are behind, a pass of the scheduler does one read; those at one place need one read for all."""
+    reads: list[int] = []
 
     class CountedReader(Reader):
         def read(self, after_seq: int, bytes_max: int) -> LogSlice | None:
             reads.append(after_seq)
             return super().read(after_seq, bytes_max)
 
-    reads: list[int] = []
-    most = 0
+    most = done = 0
     async with serve(tmp_path) as serving, trio.open_nursery() as nursery:
-        serving.log.append(50, pad_bytes=1000)
-        start = serving.log.tip - 50
+        serving.log.append(400, pad_bytes=1000)
+        start = serving.log.tip - 400
+        tail = serving.worker.tail
 
-        async def replay() -> None:
-            reader = CountedReader(serving.store._log)
-            for _ in range(5):
-                assert await serving.worker.tail.read_behind(reader, start, 10_000)
+        async def replay(place: int) -> None:
+            nonlocal done
+            reader, position = CountedReader(serving.store._log), start + place
+            while position < serving.log.tip:
+                async with tail.turn:
+                    position = tail.read_behind(reader, position, 50_000)[-1].last_seq
+            done += 1
 
-        for _ in range(20):
-            nursery.start_soon(replay)
-        while len(reads) < 100:
+        for number in range(20):
+            nursery.start_soon(replay, number % 5)
+        while done < 20:
             before = len(reads)
             await trio.lowlevel.checkpoint()
             most = max(most, len(reads) - before)
-    assert most in {1, 2}
+    assert most in {1, 2}  # two lie between two of our turns
+    assert len(reads) <= 20, "400 kB in reads of 50 kB, with a few more until all are at one position"
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 8)), max_size=30), st.integers(1, 400))
+def test_recent_reads_are_bounded_and_continue_a_position_exactly(reads: list[tuple[int, int]], bytes_max: int) -> None:
+    recent = RecentReads(bytes_max)
+    for first, count in reads:
+        recent.add([Piece(seq, seq + 1, 0, b"x" * 10) for seq in range(first, first + 2 * count, 2)])
+        held = [piece for pieces in recent._reads for piece in pieces]
+        assert sum(len(piece.data) for piece in held) <= max(bytes_max, 10 * count)
+        for position in range(-1, 80):
+            found = recent.after(position)
+            assert not found or found[0].first_seq - 1 <= position < found[0].last_seq
+            assert bool(found) == any(each[0].first_seq - 1 <= position < each[-1].last_seq for each in recent._reads)
 
 
 async def test_a_worker_that_slept_through_the_window_goes_on(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import trio.testing
 from relay.net.exchange import Request
 from relay.observe.metrics import Metrics
 from relay.serve.audience import Audience, Visitor, address_group
+from relay.serve.crew import Crew
 from relay.serve.pages import Pages
 from relay.serve.settings import ConsumerSettings, ServeRoleSettings, limits_share
 from relay.serve.tail import Tail
@@ -124,7 +125,9 @@ async def test_health_says_so_when_the_store_cannot_be_read(tmp_path: Path) -> N
     """Checklist 249."""
     store = Store.open(tmp_path, LOG, create=True, now_ms=START_MS)
     settings = ServeRoleSettings(log=LOG)
-    pages = Pages(store, settings, now_ms=lambda: START_MS, disk_free=lambda: 1 << 40, consumers=lambda: 0)
+    pages = Pages(
+        store, settings, now_ms=lambda: START_MS, disk_free=lambda: 1 << 40, consumers=lambda: 0, crew=Crew(None)
+    )
     asked = Request("GET", "/_health", (), {}, b"", "127.0.0.1")
     assert (await pages.health(asked)).status == 200
     store.close()
@@ -141,7 +144,7 @@ async def test_a_store_that_fails_ends_the_worker(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_row_ends_the_worker(tmp_path: Path) -> None:
-    """The same for what a request finds: the row is ours, so nobody may be served from it."""
+    """Invariant 9: the same for what a request finds: the row is ours, so nobody may be served from it."""
     with pytest.RaisesGroup(Corrupt, flatten_subgroups=True):
         async with serve(tmp_path) as serving:
             state = serving.store._state

@@ -38,6 +38,7 @@ def cursor(store: Store, host_id: int = 1) -> int | None:
 
 
 def test_seqs_are_contiguous_over_batches(store: Store) -> None:
+    """Invariant 1: in the order of the commits, beginning with the first seq."""
     assert store.append(batch(item(1, 0, 1), item(2, 0, 2))) == (FIRST_SEQ, FIRST_SEQ + 1, ())
     assert store.append(batch(item(1, 1, 3))) == (FIRST_SEQ + 2, FIRST_SEQ + 2, ())
     assert seqs(store) == [FIRST_SEQ, FIRST_SEQ + 1, FIRST_SEQ + 2]
@@ -54,6 +55,7 @@ def test_an_item_without_a_frame_changes_the_row_and_takes_no_seq(store: Store) 
 
 
 def test_a_wrong_version_refuses_the_item_and_every_later_one_of_its_did(store: Store) -> None:
+    """Invariant 4: nothing of a DID overtakes what was refused of it."""
     store.append(batch(item(1, 0, 1), item(2, 0, 2)))
     answer = store.append(batch(item(1, 0, 3), item(2, 1, 4), item(1, 1, 5), item(2, 2, 6)))
     assert answer == (FIRST_SEQ + 2, FIRST_SEQ + 3, (0, 2))
@@ -66,6 +68,7 @@ def test_a_version_above_the_row_is_refused_too(store: Store) -> None:
 
 
 def test_the_cursor_stays_below_the_lowest_refused_event(store: Store) -> None:
+    """Invariant 3: what was refused is not settled yet."""
     store.append(batch(item(1, 0, 1), marks=(mark(1),)))
     answer = store.append(
         batch(

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,28 @@ def test_a_copy_whose_state_is_older_than_its_log_catches_up(tmp_path: Path) -> 
         assert view.hosts(0, 9) == hosts
     assert store.tip().floor == floor
     assert seqs(store) == kept
+    store.close()
+
+
+def test_catching_up_with_a_long_log_needs_no_memory_for_all_of_it(tmp_path: Path) -> None:
+    """A whole segment may have to be taken over: its effects are looked at a few at a time."""
+    store = open_store(tmp_path / "data")
+    add_hosts(store)
+    store.close()
+    shutil.copytree(tmp_path / "data" / "state", tmp_path / "state then")
+    store = open_store(tmp_path / "data")
+    status, appends = "x" * 30_000, 200  # a status that has no code is part of the row, and so of the effects
+    for number in range(appends):
+        store.append(batch(item(0, number, number, upstream_status=status)))
+    store.close()
+    shutil.rmtree(tmp_path / "data" / "state")
+    shutil.move(tmp_path / "state then", tmp_path / "data" / "state")
+    tracemalloc.start()
+    store = open_store(tmp_path / "data")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert store.tip().seq == FIRST_SEQ + appends - 1
+    assert peak < appends * len(status) / 4
     store.close()
 
 

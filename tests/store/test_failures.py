@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import struct
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.store.batch import Batch, DropNote
 from relay.store.env import store_error
 from relay.store.errors import (
     Corrupt,
@@ -21,7 +23,7 @@ from relay.store.errors import (
     StoreError,
 )
 from relay.store.store import Store
-from tests.store.batches import FIRST_SEQ, add_hosts, batch, fill, item, open_store, seqs, settings
+from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, batch, fill, item, mark, open_store, seqs, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,10 +47,11 @@ def test_a_full_state_map_ends_the_store_and_leaves_what_was_there(tmp_path: Pat
         with pytest.raises(StoreClosed, match="MAP_FULL"):
             use()
     store.close()
-    # The frames passed their commit point, so a start with more room takes them over.
+    # The rows found no room, so the frames never passed their commit point.
     again = open_store(tmp_path, state_map_bytes=64 << 20)
-    assert seqs(again) == list(range(FIRST_SEQ, FIRST_SEQ + 3_001))
+    assert seqs(again) == [FIRST_SEQ, FIRST_SEQ + 1]
     assert again.audit().findings == ()
+    assert again.append(batch(*(item(number, 0, number) for number in range(1, 3_000)))).refused == ()
     again.close()
 
 
@@ -130,6 +133,7 @@ def test_what_the_system_says_becomes_a_leaf_of_ours(code: int, leaf: type[Store
 
 
 def test_a_hole_in_the_chunks_is_corrupt_and_not_skipped(tmp_path: Path) -> None:
+    """Invariant 9: doubt about our own data ends the use of it."""
     store = open_store(tmp_path)
     add_hosts(store)
     fill(store, 3)
@@ -156,6 +160,24 @@ def test_an_error_of_the_caller_leaves_the_store_usable(store: Store) -> None:
     with pytest.raises(AssertionError):
         store.append(batch(item(1, 0, 1, data=b"short")))
     assert store.append(batch(item(1, 0, 1))).tip_seq == FIRST_SEQ
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        batch(item(1, 0, 1, host_id=99)),
+        batch(item(1, 0, 1), marks=(mark(1, host_id=99),)),
+        batch(item(1, 0, 1), notes=(DropNote(-1, None, "schema", "", "", 1, NOW_MS),)),
+    ],
+    ids=["the host of an account", "the host of a mark", "a note"],
+)
+def test_a_batch_that_cannot_be_applied_stays_before_the_commit_point(store: Store, wrong: Batch) -> None:
+    """Behind it the batch would be taken over, and fail again, by every writer that comes."""
+    with pytest.raises((AssertionError, struct.error)):
+        store.append(wrong)
+    assert store.append(batch(item(1, 0, 1))) == (FIRST_SEQ, FIRST_SEQ, ())
+    assert seqs(store) == [FIRST_SEQ]
+    assert store.audit().findings == ()
 
 
 def test_the_limits_of_this_process_are_as_before() -> None:

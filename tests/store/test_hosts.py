@@ -1,10 +1,12 @@
 """Host rows: adding and changing, what bumps the generation, and how a cursor moves."""
 
+from pathlib import Path
+
 import pytest
 
 from relay.store.hosts import HostRow
 from relay.store.store import Store
-from tests.store.batches import NOW_MS, batch, item, mark
+from tests.store.batches import NOW_MS, batch, item, mark, settings
 
 
 def host(store: Store, host_id: int = 1) -> HostRow:
@@ -92,6 +94,28 @@ def test_remarks_count_only_what_was_not_refused(store: Store) -> None:
     assert host(store).proven  # once proven, always
 
 
+def test_a_proven_host_survives_a_death_between_the_two_commits(tmp_path: Path) -> None:
+    """The end of a ratchet and the counts are in the log with the commit that caused them (design section 3)."""
+    fatal = False
+
+    def die(step: str) -> None:
+        if fatal and step == "state_commit":
+            raise KeyboardInterrupt
+
+    store = Store.open(tmp_path, settings(), create=True, now_ms=NOW_MS, on_step=die)
+    store.add_host("pds1.example:443", insecure=False, now_ms=NOW_MS)
+    fatal = True
+    with pytest.raises(KeyboardInterrupt):
+        store.append(batch(item(1, 0, 1)._replace(remarks=("unproven",)), marks=(mark(1, proven=True),)))
+    assert not host(store).proven
+    store.close()
+
+    healed = Store.open(tmp_path, settings())
+    healed.append(batch(item(2, 0, 2)))
+    assert (host(healed).proven, host(healed).remarks) == (True, {"unproven": 1})
+    healed.close()
+
+
 def test_several_hosts_change_in_one_txn_and_unknown_ones_are_passed_over(store: Store) -> None:
     store.poll()
     store.update_hosts({1: {"status": "idle"}, 77: {"status": "idle"}, 2: {"status": "offline", "last_error": "x"}})
@@ -142,6 +166,7 @@ def test_policy_is_kept_by_name_and_bumps_the_generation(store: Store) -> None:
     store.set_policy("new_per_day", b"7")
     store.set_policy("domain/b.example", None)
     with store.view() as view:
-        assert view.policy("domain/") == {"domain/a.example": b"ban"}
-        assert set(view.policy()) == {"domain/a.example", "new_per_day"}
+        assert view.policy_page("domain/", "", 9) == [("a.example", b"ban")]
+        assert view.policy_value("new_per_day") == b"7"
+        assert view.policy_value("domain/b.example") is None
     assert generation(store) == before + 4

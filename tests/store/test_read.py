@@ -76,6 +76,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @given(after=st.integers(-1, 60), bytes_max=st.integers(1, 30_000))
 def test_any_slicing_from_any_place_gives_the_same_frames(mixed: Store, after: int, bytes_max: int) -> None:
+    """Invariant 5: wherever consumers begin and however much they take at a time, they get the same bytes."""
     position = FIRST_SEQ + after
     whole = dict(frames(mixed))
     assert dict(frames(mixed, position, bytes_max)) == {seq: whole[seq] for seq in range(position + 1, FIRST_SEQ + 60)}
@@ -130,7 +131,7 @@ class Died(BaseException):
 
 
 def test_a_frame_is_not_seen_before_the_state_has_it(tmp_path: Path) -> None:
-    """A chunk without its state is invisible, so that no consumer ever holds a cursor above the tip."""
+    """Invariant 1: a chunk without its state is invisible, so that no consumer ever holds a cursor above the tip."""
     fatal = False
 
     def die(name: str) -> None:
@@ -149,6 +150,48 @@ def test_a_frame_is_not_seen_before_the_state_has_it(tmp_path: Path) -> None:
     assert store.seq_at(0) == FIRST_SEQ
     store.append(batch(marks=(mark(9),)))
     assert seqs(store) == [FIRST_SEQ, FIRST_SEQ + 1, FIRST_SEQ + 2]
+    store.close()
+
+
+def test_a_stored_frame_stays_as_it_is(tmp_path: Path) -> None:
+    """Invariant 5: neither appends, rolls, a death with its healing, starts, raises nor retention change its bytes."""
+    fatal: set[str] = set()
+
+    def die(name: str) -> None:
+        if name in fatal:
+            raise Died
+
+    def opened(first_seq: int = FIRST_SEQ) -> Store:
+        chosen = settings(initial_seq=first_seq, window_hours=1.5, batch_bytes=300)
+        return Store.open(tmp_path, chosen, create=True, now_ms=NOW_MS, on_step=die)
+
+    known: dict[int, bytes] = {}
+
+    def look(store: Store) -> list[int]:
+        found = dict(frames(store))
+        assert dict(frames(store, bytes_max=1)) == found
+        assert all(known.setdefault(seq, frame) == frame for seq, frame in found.items())
+        return list(found)
+
+    store = opened()
+    add_hosts(store)
+    fill(store, 3, padding=100)
+    assert len(look(store)) == 3
+    fill(store, 3, time_ms=NOW_MS + HOUR_MS)
+    assert len(look(store)) == 6
+    fatal.add("segment_committed")
+    with pytest.raises(Died):
+        fill(store, 1, time_ms=NOW_MS + HOUR_MS)
+    fatal.clear()
+    assert len(look(store)) == 6
+    store.close()
+    store = opened(2 * FIRST_SEQ)
+    assert len(look(store)) == 7
+    fill(store, 3, time_ms=NOW_MS + 2 * HOUR_MS)
+    assert len(look(store)) == 10
+    assert store.retain() == 1
+    assert look(store) == [FIRST_SEQ + 3, FIRST_SEQ + 4, FIRST_SEQ + 5, FIRST_SEQ + 6, *range(2_000, 2_003)]
+    assert len(known) == 10
     store.close()
 
 

@@ -1,11 +1,13 @@
 """Retention: by age and by bytes, always at the floor, never the active segment, and what readers notice of it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from relay.store.creation import mark_restored
 from relay.store.errors import BelowWindow
 from relay.store.store import Store
 from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, batch, fill, item, open_store, seqs, settings
@@ -31,6 +33,7 @@ def deleted_but_open(folder: Path) -> list[str]:
 
 
 def test_what_is_older_than_the_window_goes(tmp_path: Path) -> None:
+    """Invariant 6: whole segments at the floor, the oldest first, and nothing else."""
     store = open_store(tmp_path, window_hours=3)
     add_hosts(store)
     hourly(store, 6)
@@ -161,6 +164,51 @@ def test_a_reading_process_frees_what_another_one_removed(tmp_path: Path) -> Non
     store.close()
 
 
+def test_a_process_that_has_only_a_removed_segment_open_frees_it_too(tmp_path: Path) -> None:
+    """A consumer far behind: its segment is the only one open there. Nothing is remembered of what was removed."""
+    store = open_store(tmp_path)
+    add_hosts(store)
+    hourly(store, 5)
+    store.close()
+    store = Store.open(tmp_path, settings(), readonly=True)
+    assert store.reader().read(FIRST_SEQ - 1, 1_000) is not None
+    assert list(store._segments._open) == [FIRST_SEQ]
+    assert store._segments.info(FIRST_SEQ, active=False).first_seq == FIRST_SEQ
+    words = [sys.executable, "-c", RETAIN, str(tmp_path)]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout == "3\n"
+    assert store.poll() is not None
+    assert deleted_but_open(tmp_path) == []
+    assert store._segments._infos == {}
+    store.close()
+
+
+def test_the_floor_moves_on_to_the_next_chunk_past_a_segment_without_one(tmp_path: Path) -> None:
+    """A copy whose state is newer than its log seals a segment that is still empty; the window goes on behind it."""
+    store = open_store(tmp_path / "data", window_hours=1)
+    add_hosts(store)
+    hourly(store, 1)
+    store.append(batch(item(0, 0, 9), time_ms=NOW_MS + HOUR_MS))  # refused, but the segment was rolled for it
+    store.close()
+    shutil.copytree(tmp_path / "data" / "log", tmp_path / "log then")
+    store = open_store(tmp_path / "data", window_hours=1)
+    hourly(store, 1, start=1)
+    store.close()
+    shutil.rmtree(tmp_path / "data" / "log")
+    shutil.move(tmp_path / "log then", tmp_path / "data" / "log")
+    mark_restored(tmp_path / "data", settings())
+
+    store = open_store(tmp_path / "data", window_hours=1)
+    assert names(store) == (FIRST_SEQ, FIRST_SEQ + 1, FIRST_SEQ + 2)
+    hourly(store, 1, start=2)
+    kept = store.tip().seq
+    assert seqs(store) == [FIRST_SEQ, kept]
+    assert store.retain() == 2
+    assert store.window()[:3] == (kept, NOW_MS + 2 * HOUR_MS, kept)
+    assert seqs(store) == [kept]
+    assert names(store) == (FIRST_SEQ + 2,)
+    store.close()
+
+
 def test_raises_leave_with_the_floor(tmp_path: Path) -> None:
     """Only raises that a cursor can still be in are kept, so the list is bounded by the window."""
     for number in range(6):
@@ -187,13 +235,51 @@ def test_a_borrowed_segment_survives_its_removal(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_segment_that_leaves_can_be_read_by_more_than_one(tmp_path: Path) -> None:
+    """An env may not be open twice in a process, so a second reader shares the first one's, and the last closes it."""
+    store = open_store(tmp_path)
+    add_hosts(store)
+    hourly(store, 3)
+    segments = store._segments
+    with segments.borrowed(FIRST_SEQ, active=False) as first:
+        segments.forget_below(FIRST_SEQ + 1)
+        with segments.borrowed(FIRST_SEQ, active=False) as second:
+            assert second is first
+        with first.begin() as txn:
+            assert txn.stat(db=first.db[b"chunks"])["entries"] == 1
+    assert FIRST_SEQ not in segments._open
+    assert FIRST_SEQ + 2 in segments._open
+    store.close()
+
+
+def test_an_older_snapshot_does_not_undo_what_is_known(tmp_path: Path) -> None:
+    """Threads learn in any order, and a roll and the floor move while the tip stays: neither may go back."""
+    store = open_store(tmp_path, window_hours=1)
+    add_hosts(store)
+    hourly(store, 3)
+    log = store._log
+    before = log.refresh()
+    store.retain()
+    store.append(batch(item(0, 0, 9), time_ms=NOW_MS + 9 * HOUR_MS))  # refused, but the segment was rolled for it
+    known = log.refresh()
+    assert (known.applied_seq, known.floor_seq) == (before.applied_seq, before.floor_seq + 1)
+    assert known.active > before.active
+    for older in (before, before._replace(active=known.active), before._replace(floor_seq=known.floor_seq)):
+        log._learn(older)
+        assert log.row == known
+    store.close()
+
+
 class Died(BaseException):
     """The process died here."""
 
 
 @pytest.mark.parametrize("step", ["floor_moved", "segment_renamed"])
 def test_a_pass_that_was_cut_off_is_finished_by_the_next(tmp_path: Path, step: str) -> None:
-    """Even when the window is wider by then: the floor has moved, so the segment is no longer part of the log."""
+    """Invariant 6: the floor has moved, so the segment is no longer part of the log, even if the window is wider by then.
+
+    What is above the floor is not touched.
+    """
 
     def die(name: str) -> None:
         if name == step:

@@ -1,14 +1,17 @@
 """One ingest worker in the test's own process, over a real store, against the simulated network on loopback."""
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import trio
 
 from relay.app.listening import bind_control
-from relay.crawl.settings import HostSettings
+from relay.crawl.settings import TRUSTED_TIER, HostSettings
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
 from relay.ingest.worker import Worker, in_one_thread
@@ -20,6 +23,8 @@ from relay.world.network import Emission
 from relay.world.stage import Stage
 
 LOG = LogSettings(sync=False, state_map_bytes=1 << 28, batch_ms=2)
+
+EVERYBODY = replace(TRUSTED_TIER, hosts=("*",))
 
 
 class Ingest:
@@ -68,25 +73,33 @@ async def ingesting(
     log: LogSettings = LOG,
     ingest: IngestSettings = IngestSettings(),  # noqa: B008 -- immutable
     identity: IdentitySettings | None = None,
+    workers: int = 1,
+    row: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[Ingest]:
-    """Run a worker that follows `hosts` (host:port, plain HTTP) until the block ends, then drain it."""
+    """Run workers that follow `hosts` (host:port, plain HTTP) until the block ends, then drain them.
+
+    Several share this process, its store and its metrics, and nothing else. `row` holds further fields of the hosts'
+    rows, where those are new.
+    """
     now = 1_760_000_000_000
     store = Store.open(data_dir, log, create=True, now_ms=now)
     for hostname in hosts:
-        store.add_host(hostname, insecure=True, now_ms=now)
+        store.add_host(hostname, insecure=True, now_ms=now, **row)
     settings = IngestRoleSettings(
         log=log,
         ingest=ingest,
         identity=identity or IdentitySettings(plc_url=plc_url, hold_seconds=0.5),
-        hosts=HostSettings(allow_private=True, allow_insecure=True),
+        hosts=HostSettings(allow_private=True, allow_insecure=True, tiers={"trusted": EVERYBODY}),
     )
     metrics = Metrics()
-    worker = Worker(settings, store, metrics, in_one_thread())
-    control = bind_control(data_dir / "control.sock")
+    offload = in_one_thread()
     drain = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(worker.run, 0, 1, control, drain)
+            for index in range(workers):
+                control = bind_control(data_dir / f"control-{index}.sock")
+                worker = Worker(settings, store, metrics, offload)
+                await nursery.start(worker.run, index, workers, control, drain)
             yield Ingest(store, metrics)
             drain.set()
     finally:

@@ -24,11 +24,13 @@ from tests.support.until import until
 
 RELAY = (sys.executable, "-m", "relay")
 START_SECONDS_MAX = 40.0
+END_SECONDS_MAX = 10.0
 LOOK_EVERY_SECONDS = 0.05
 DEVELOPMENT = {
     "RELAY_HOSTS_ALLOW_PRIVATE": "true",
     "RELAY_HOSTS_ALLOW_INSECURE": "true",
     "RELAY_HOSTS_DISCOVER_FROM": "",
+    "RELAY_HOSTS_TRUSTED": "localhost:*,127.0.0.1:*",  # no rates and limits of strangers
     "RELAY_LOG_STATE_MAP_BYTES": "256MiB",
     "RELAY_LOGGING_FORMAT": "json",
 }
@@ -79,9 +81,9 @@ class Scrape:
 class RelayProcess:
     """One relay. Ports stay reserved for its life, so that nothing else can take them between two starts."""
 
-    def __init__(self, folder: Path, **environ: str) -> None:
+    def __init__(self, folder: Path, *, data_dir: Path | None = None, **environ: str) -> None:
         self.folder = folder
-        self.data_dir = folder / "data"
+        self.data_dir = data_dir or folder / "data"
         self.log = folder / "relay.log"
         self._reserved: list[socket.socket] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -152,6 +154,10 @@ class RelayProcess:
             with contextlib.suppress(ProcessLookupError):
                 if _is_worker(pid):
                     os.kill(pid, signal.SIGKILL)
+        give_up = time.monotonic() + END_SECONDS_MAX
+        while any(map(_is_worker, pids.values())):
+            assert time.monotonic() < give_up, "a killed worker does not end"
+            time.sleep(LOOK_EVERY_SECONDS)
         for holder in self._reserved:
             holder.close()
 
@@ -170,9 +176,12 @@ class RelayProcess:
         return self.log.read_bytes()[self._read_from :].decode(errors="replace")
 
     def is_ready(self) -> bool:
-        """Whether every worker answered; fails the test if the relay ended instead."""
+        """Whether every worker answered since the start; fails the test at once when that will not happen."""
+        if any(self.lines("relay_ready")):
+            return True
         assert self.process.poll() is None, self.told()
-        return any(self.lines("relay_ready"))
+        assert not list(self.lines("worker_keeps_dying")), self.told()
+        return False
 
     def pids(self) -> dict[str, int]:
         """The processes of the relay by name: `supervisor`, `ingest-0` ..."""
@@ -180,7 +189,8 @@ class RelayProcess:
             holders = (self.data_dir / "lock").read_text().splitlines()
         except FileNotFoundError:
             return {}
-        return {name: int(pid) for pid, _, name in (line.partition(" ") for line in holders)}
+        found = (line.partition(" ") for line in holders)
+        return {name: int(pid) for pid, _, name in found if pid.isdecimal()}  # the end may be of an older, longer text
 
     def kill(self, name: str) -> int:
         """SIGKILL for one process; its pid."""
@@ -223,7 +233,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
     """As `until`, for a condition that has to ask somebody."""
     try:
         with trio.fail_after(seconds):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 -- what is asked is another process
                 await trio.sleep(LOOK_EVERY_SECONDS)
     except trio.TooSlowError:
         raise AssertionError(f"not within {seconds} s: {condition}") from None

@@ -57,6 +57,13 @@ class Scene:
         assert isinstance(read[1], MessageFrame), read
         return read
 
+    def stored(self, **changes: Any) -> AccountState:
+        """The row as it is once the account's last commit was accepted."""
+        repo = self.account.repo
+        assert repo.last_commit is not None
+        digests = {"data": bytes(repo.tree.cid)[4:], "commit": bytes(repo.last_commit.cid)[4:]}
+        return self.known(rev=repo.rev, **digests)._replace(**changes)
+
     def known(self, **changes: Any) -> AccountState:
         """A row as it would be before the next event."""
         return NO_ACCOUNT._replace(version=1, host_id=HOME.host_id, **changes)

@@ -51,8 +51,8 @@ class Serving:
     async def get(self, target: str, **headers: str) -> Reply:
         return await request(self.port, "GET", target, headers=headers)
 
-    async def post(self, target: str, body: bytes) -> Reply:
-        return await request(self.port, "POST", target, body)
+    async def post(self, target: str, body: bytes, **headers: str) -> Reply:
+        return await request(self.port, "POST", target, body, headers)
 
     def disconnects(self) -> dict[str, int]:
         """How many consumers went away, by reason."""

@@ -26,7 +26,7 @@ from tests.support.until import until
 CALM = Shape(records=60, layer_min=1, templates=1, lifecycle=0, quiet_ms=200)
 RECONNECT_SECONDS = 0.05
 ARRIVAL_SECONDS_MAX = 30.0
-BOOKS_SECONDS_MAX = 5.0
+BOOKS_SECONDS_MAX = 20.0  # an event of the wrong host waits while the directory may lag
 
 
 def now_ms() -> int:
@@ -45,7 +45,7 @@ class Books(NamedTuple):
     def of(cls, scrape: Scrape) -> "Books":
         return cls(
             scrape.total("relay_ingest_frames_received_total"),
-            scrape.total("relay_log_events_appended_total"),
+            scrape.total("relay_log_events_appended_total", origin="host"),
             scrape.total("relay_ingest_events_dropped_total"),
             scrape.total("relay_ingest_in_flight"),
         )
@@ -157,7 +157,7 @@ class Town:
     async def books_balance(self) -> None:
         """Received is appended or dropped (invariant 10), in the life of each present worker; nothing is in flight."""
         with trio.move_on_after(BOOKS_SECONDS_MAX):
-            while not (books := Books.of(await self.relay.scrape())).are_settled:
+            while not (books := Books.of(await self.relay.scrape())).are_settled:  # noqa: ASYNC110 -- another process
                 await trio.sleep(LOOK_EVERY_SECONDS)
         assert books.are_settled, books
 

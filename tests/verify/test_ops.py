@@ -53,6 +53,7 @@ def test_sound_ops(op: RepoOp, mode: str) -> None:
     ],
 )
 def test_unsound_ops_in_every_mode(op: RepoOp, mode: str) -> None:
+    """Checklist 68, 69 and 71: the CIDs of each action and no other action, and paths."""
     found = check_ops([op], mode)
     assert isinstance(found, Drop)
     assert found.reason is Reason.OPS_INVALID
@@ -60,6 +61,7 @@ def test_unsound_ops_in_every_mode(op: RepoOp, mode: str) -> None:
 
 @pytest.mark.parametrize("op", [RepoOp("update", PATH, A, None), RepoOp("delete", PATH, None, None)])
 def test_a_missing_prev_is_for_old_hosts_only(op: RepoOp) -> None:
+    """Checklist 70."""
     refused = check_ops([op], STRICT)
     assert isinstance(refused, Drop)
     assert refused.reason is Reason.OP_PREV_MISSING
@@ -91,6 +93,7 @@ def test_only_lenient_collapses_what_one_commit_makes_and_takes_back(taken_back:
     ],
 )
 def test_other_lists_for_one_path_never_pass(ops: list[RepoOp]) -> None:
+    """Checklist 72."""
     for mode in (STRICT, RATCHET, LENIENT):
         refused = check_ops(ops, mode)
         assert isinstance(refused, Drop)

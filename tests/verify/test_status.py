@@ -3,7 +3,7 @@
 import pytest
 
 from relay.protocol.events import AccountEvent, IdentityEvent
-from relay.verify.account import judge_account
+from relay.verify.account import judge_account, of_a_gone_did, of_a_recheck
 from relay.verify.chain import NO_ACCOUNT, AccountState, effective_status
 from relay.verify.identity import judge_identity
 from relay.verify.reasons import explain
@@ -68,12 +68,15 @@ def test_replayed_status_and_identity_are_no_faults() -> None:
     assert judge_identity(event, SCENE.identity(), account, HOME, refreshed=True) == replayed
 
 
-def test_identity_passes_from_the_own_host_at_once_and_from_elsewhere_after_a_fresh_look() -> None:
+def test_identity_passes_when_a_fresh_document_names_its_host() -> None:
     """Design section 4, "#identity"."""
     event = IdentityEvent(6, SCENE.did, None)
-    own = judge_identity(event, SCENE.identity(stale=True), SCENE.known(), HOME, refreshed=False)
+    own = judge_identity(event, SCENE.identity(), SCENE.known(), HOME, refreshed=False)
     assert isinstance(own, Accept)
     assert own.state.upstream_seq == 6
+    stale = SCENE.identity(stale=True)
+    assert isinstance(judge_identity(event, stale, SCENE.known(), HOME, refreshed=False), Refresh)
+    assert isinstance(judge_identity(event, stale, SCENE.known(), HOME, refreshed=True), Accept)
 
     foreign = judge_identity(event, SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=False)
     assert isinstance(foreign, Refresh)
@@ -108,3 +111,24 @@ def test_every_reason_is_explained_in_a_sentence_with_its_source(reason: Reason)
     assert words[0].isupper()
     assert words.endswith(")")
     assert "(" in words
+
+
+GONE = SCENE.known(upstream_active=False, upstream_status="deleted")
+ASLEEP = SCENE.known(upstream_active=False, upstream_status="deactivated")
+
+
+def test_a_gone_did_leaves_a_deleted_account_and_nothing_new_the_second_time() -> None:
+    """Checklist 145, 181."""
+    for account in (SCENE.known(), ASLEEP, SCENE.known(local_status="takendown")):
+        assert of_a_gone_did(account) == account._replace(upstream_active=False, upstream_status="deleted")
+    for settled in (GONE, NO_ACCOUNT):
+        assert of_a_gone_did(settled) is None
+
+
+def test_a_recheck_lifts_a_flag_of_that_host_and_does_nothing_else() -> None:
+    """Checklist 171."""
+    lifted = of_a_recheck(ASLEEP, HOME.host_id, active=True, status="desynchronized")
+    assert lifted == ASLEEP._replace(upstream_active=True, upstream_status="desynchronized")
+    assert of_a_recheck(ASLEEP, HOME.host_id, active=False, status="suspended") is None
+    assert of_a_recheck(ASLEEP, ELSEWHERE.host_id, active=True, status="") is None
+    assert of_a_recheck(SCENE.known(), HOME.host_id, active=True, status="") is None

@@ -78,10 +78,8 @@ def wide_nodes(scene: Scene, half: int) -> Message:
 
 def one_node_of_all(scene: Scene, half: int) -> Message:
     """A node with far more keys than any may have."""
-    keys = [f"com.example.note/{number:06}".encode() for number in range(13_000 * half)]
-    return _over_root(
-        scene, encode_node(Node(0, tuple(keys), (cid_of(RECORD),) * len(keys), (None,) * (len(keys) + 1)))
-    )
+    keys = tuple(f"com.example.note/{number:06}".encode() for number in range(8_000 * half))
+    return _over_root(scene, encode_node(Node(0, keys, (cid_of(RECORD),) * len(keys), (None,) * (len(keys) + 1))))
 
 
 def chain_of_links(scene: Scene, half: int) -> Message:

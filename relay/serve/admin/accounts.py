@@ -1,0 +1,162 @@
+"""Accounts for operators: look one up, list them, take one down and restore it.
+
+Owns the requests and the list of takedowns. That a takedown stops content and emits `#account` is the store's doing
+(`relay.store.standing`); what a DID's row means to consumers is `relay.verify.chain`'s.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from relay.net.exchange import Request, Response, json_response
+from relay.protocol.cid import DAG_CBOR_PREFIX, to_text
+from relay.protocol.syntax import format_datetime
+from relay.serve.admin.hostviews import describe_note
+from relay.serve.admin.inputs import body_of, did_of, known_host, success
+from relay.serve.crawlrequest import Offload
+from relay.serve.routes import PROCEDURE, QUERY, Route
+from relay.serve.xrpc import Refusal, bad_request, did_param, limit_param, optional, page_cursor, page_param
+from relay.store.policy import TAKEDOWN, Takedown, decoded, encoded
+from relay.store.store import Store
+from relay.store.view import View
+from relay.verify.chain import AccountState, effective_status
+
+TAKEDOWNS_PER_PAGE = 500
+LOCAL_STATUSES = ("takendown", "suspended", "throttled")
+_ROWS_PER_TXN = 128
+_READS_MAX = 16  # of the account table for one page; among few hits a page may be short, or empty
+
+
+class DidBody(msgspec.Struct, frozen=True):
+    """The input of `repo/takeDown` and `repo/reverseTakedown`; `purge` is ours."""
+
+    did: str
+    purge: bool = False
+
+
+class Accounts:
+    """Answers and changes about accounts."""
+
+    def __init__(self, store: Store, *, offload: Offload, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._offload = offload
+        self._now_ms = now_ms
+
+    def routes(self) -> Iterator[tuple[str, Route]]:
+        """The paths served here."""
+        yield "/admin/repo/takeDown", Route(PROCEDURE, self.take_down)
+        yield "/admin/repo/reverseTakedown", Route(PROCEDURE, self.restore)
+        yield "/admin/repo/takedowns", Route(QUERY, self.takedowns)
+        yield "/admin/accounts", Route(QUERY, self.page)
+        yield "/admin/account", Route(QUERY, self.account)
+
+    async def take_down(self, request: Request) -> Response:
+        """`repo/takeDown`: no content of the account from now on; consumers are told by `#account`."""
+        body = self._known(request)
+        entry = encoded(Takedown(self._now_ms(), body.purge))
+        await self._offload(partial(self._store.set_policy, TAKEDOWN + body.did, entry))
+        await self._set_status(body.did, "takendown")
+        return success()
+
+    async def restore(self, request: Request) -> Response:
+        """`repo/reverseTakedown`: the status of its host shows again; lifts a throttle too, as the reference does."""
+        body = self._known(request)
+        await self._set_status(body.did, "")
+        await self._offload(partial(self._store.set_policy, TAKEDOWN + body.did, None))
+        return success()
+
+    async def takedowns(self, request: Request) -> Response:
+        """`repo/takedowns`: the DIDs, in order, a page of them."""
+        after = page_param(request.query) or ""
+        with self._store.view() as view:
+            found = view.policy_page(TAKEDOWN, after, TAKEDOWNS_PER_PAGE + 1)
+        page = found[:TAKEDOWNS_PER_PAGE]
+        answer: dict[str, Any] = {"dids": [did for did, _ in page]}
+        answer["takedowns"] = [_describe_takedown(did, decoded(value, Takedown)) for did, value in page]
+        if len(found) > len(page):
+            answer["cursor"] = page_cursor(page[-1][0])
+        return json_response(200, answer)
+
+    async def page(self, request: Request) -> Response:
+        """`GET /admin/accounts`: in order of DID; `hostname`, `local` (a local status), `cursor`, `limit`."""
+        limit, after = limit_param(request.query, 100), page_param(request.query)
+        hostname, local = optional(request.query, "hostname"), optional(request.query, "local") or ""
+        if local and local not in LOCAL_STATUSES:
+            raise bad_request(f"local must be one of {', '.join(LOCAL_STATUSES)}")
+        host_id = known_host(self._store, hostname).host_id if hostname else None
+        accounts: list[dict[str, Any]] = []
+        for _ in range(_READS_MAX):
+            with self._store.view() as view:
+                rows = view.accounts(after or "", min(_ROWS_PER_TXN, limit - len(accounts)), host_id)
+            accounts += [_summary(did, row) for did, row in rows.accounts if local in ("", row.local_status)]
+            after = rows.next_after
+            if after is None or len(accounts) == limit:
+                break
+            await trio.lowlevel.checkpoint()
+        answer: dict[str, Any] = {"accounts": accounts}
+        if after is not None:
+            answer["cursor"] = page_cursor(after)
+        return json_response(200, answer)
+
+    async def account(self, request: Request) -> Response:
+        """`GET /admin/account?did=`: everything that is known of an account."""
+        did = did_param(request.query)
+        with self._store.view() as view:
+            row = view.account(did)
+            if row is None:
+                raise _unknown()
+            answer = _summary(did, row) | _describe(view, did, row)
+        return json_response(200, answer)
+
+    def _known(self, request: Request) -> DidBody:
+        body = body_of(request, DidBody, '{"did": "did:plc:..."}')
+        did_of(body.did)
+        with self._store.view() as view:
+            if view.account(body.did) is None:
+                raise _unknown()
+        return body
+
+    async def _set_status(self, did: str, status: str) -> None:
+        await self._offload(partial(self._store.set_local_status, did, status, now_ms=self._now_ms()))
+
+
+def _unknown() -> Refusal:
+    return Refusal(404, "RepoNotFound", "this relay does not know the account")
+
+
+def _summary(did: str, row: AccountState) -> dict[str, Any]:
+    active, status = effective_status(row)
+    return {
+        "did": did,
+        "active": active,
+        "status": status,
+        "localStatus": row.local_status or None,
+        "upstreamActive": row.upstream_active,
+        "upstreamStatus": row.upstream_status or None,
+        "hostId": row.host_id,
+        "rev": row.rev or None,
+    }
+
+
+def _describe(view: View, did: str, row: AccountState) -> dict[str, Any]:
+    host, identity, takedown = view.host(row.host_id), view.identity(did), view.policy_value(TAKEDOWN + did)
+    return {
+        "hostname": host.hostname if host is not None else None,
+        "commit": to_text(DAG_CBOR_PREFIX + row.commit) if row.commit else None,
+        "data": to_text(DAG_CBOR_PREFIX + row.data) if row.data else None,
+        "upstreamSeq": row.upstream_seq,
+        "epoch": row.epoch,
+        "version": row.version,
+        "identity": None
+        if identity is None
+        else {"pds": identity.host, "fetched": format_datetime(identity.fetched_ms), "tombstone": identity.tombstone},
+        "takedown": _describe_takedown(did, decoded(takedown, Takedown)) if takedown is not None else None,
+        "lastDrops": [describe_note(note) for note in view.notes(did)],
+    }
+
+
+def _describe_takedown(did: str, takedown: Takedown) -> dict[str, Any]:
+    return {"did": did, "since": format_datetime(takedown.since_ms), "purge": takedown.purge}

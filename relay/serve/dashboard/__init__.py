@@ -1,0 +1,1 @@
+"""Pages for browsers: the operator's dashboard on `/dash`, the visitors' page on `/`. Plain files, no build step."""

@@ -1,0 +1,70 @@
+// One account by its DID: what consumers are told, why, and takedown. Without a DID, the accounts that are taken down.
+
+import { get, post } from "/dash/api.js";
+import { action, attempt, badge, dropTable, facts, h, moment, panel, sure, table, title } from "/dash/view.js";
+
+function word(account) {
+  if (account.active) return badge("active");
+  return badge(account.status ?? "inactive");
+}
+
+function told(account) {
+  const upstream = account.upstreamStatus ?? (account.upstreamActive ? "active" : "inactive, no reason given");
+  return facts([
+    ["Consumers are told", account.active ? "active" : `not active${account.status ? `: ${account.status}` : ""}`],
+    ["Its host says", upstream],
+    ["This relay says", account.localStatus ?? "nothing of its own"],
+    ["Taken down", account.takedown ? [moment(account.takedown.since), account.takedown.purge ? ", with purge" : ""] : null],
+    ["Host", account.hostname ? h("a", { href: `#/host/${account.hostname}` }, account.hostname) : null],
+    ["PDS by its DID", account.identity ? (account.identity.tombstone ? "the DID is gone" : account.identity.pds ?? "names none") : "not resolved yet"],
+    ["Resolved", account.identity ? moment(account.identity.fetched) : null],
+    ["Rev", account.rev ? h("span", { class: "mono" }, account.rev) : "no commit was seen"],
+    ["Commit", account.commit ? h("span", { class: "mono" }, account.commit) : null],
+    ["Seq at its host", account.upstreamSeq || null],
+  ]);
+}
+
+async function list() {
+  const found = await get("/admin/repo/takedowns");
+  return panel("Taken down here", { end: found.cursor ? "the first 500" : `${found.takedowns.length} in all` }, table("Accounts taken down", [
+    { head: "Account", class: "did", cell: (row) => h("a", { href: `#/accounts/${row.did}` }, row.did) },
+    { head: "Since", cell: (row) => moment(row.since) },
+    { head: "Purge", cell: (row) => (row.purge ? "asked for" : "no") },
+  ], found.takedowns, { empty: "No account is taken down." }));
+}
+
+export async function accounts(place, did) {
+  const input = h("input", { name: "did", value: did, required: true, placeholder: "did:plc:…", autocapitalize: "none", spellcheck: "false" });
+  const search = h("form", { class: "line", role: "search", onsubmit: (event) => { event.preventDefault(); location.hash = `#/accounts/${input.value.trim()}`; } }, h("label", { class: "grow" }, "DID of an account", input), h("button", {}, "Look up"));
+  const body = h("div", {});
+  body.style.display = "contents";
+  place.append(title("Accounts"), panel(null, search), body);
+
+  async function load() {
+    let account;
+    try {
+      account = await get("/admin/account", { did });
+    } catch (error) {
+      if (error.status !== 401) body.replaceChildren(h("p", { class: "panel" }, error.status === 404 ? "No event of this account has passed here, so nothing is known of it." : error.message));
+      return;
+    }
+    const purge = h("input", { type: "checkbox" });
+    async function takeDown() {
+      if (!(await sure("Take this account down?", `${did} – its content stops at once and consumers are told. The takedown can be ended.`, "Take down"))) return;
+      if (await attempt(() => post("/admin/repo/takeDown", { did, purge: purge.checked }), "The account is taken down.")) load();
+    }
+    async function restore() {
+      if (await attempt(() => post("/admin/repo/reverseTakedown", { did }), "The takedown has ended.")) load();
+    }
+    const lifted = account.localStatus
+      ? [h("p", {}, `It is ${account.localStatus} on this relay.`), h("div", { class: "actions" }, action(account.localStatus === "throttled" ? "Let it in now" : "End the takedown", restore, ""))]
+      : [h("label", { class: "row" }, purge, "Also replace its events in the backfill window"), h("div", { class: "actions" }, action("Take down", takeDown, "quiet danger"))];
+    body.replaceChildren(
+      h("section", { class: "panel" }, h("header", {}, h("h2", { class: "did" }, did), word(account)), told(account)),
+      panel("Takedown", lifted),
+      panel("Last drops", dropTable(account.lastDrops)),
+    );
+  }
+  if (did) await load();
+  else body.append(await list());
+}

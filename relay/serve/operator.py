@@ -1,0 +1,95 @@
+"""The operator's side of a serve worker, put together: every route behind the gate, every change in the audit log.
+
+Owns the wiring, and what all answers have in common: they are not to be cached, and a session in use is prolonged.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
+
+from relay.crawl.settings import HostSettings
+from relay.net.exchange import Request, Response
+from relay.serve.admin.accounts import Accounts
+from relay.serve.admin.alerts import Alerts
+from relay.serve.admin.audit import AuditLog
+from relay.serve.admin.auth import Gate
+from relay.serve.admin.consumers import Consumers
+from relay.serve.admin.domains import Domains
+from relay.serve.admin.figures import Figures
+from relay.serve.admin.hosts import Hosts
+from relay.serve.admin.hostviews import HostViews
+from relay.serve.admin.peers import Peers
+from relay.serve.admin.reports import Machine, Reports
+from relay.serve.admin.session import COOKIE, Sessions, cookie_value, set_cookie
+from relay.serve.crawlrequest import Offload
+from relay.serve.dashboard.pages import Dashboard
+from relay.serve.routes import PROCEDURE, QUERY, Route
+from relay.store.store import Store
+
+_NOT_KEPT = (("Cache-Control", "no-store"),)
+
+
+class Secrets(NamedTuple):
+    """What the gate needs: the operator's passwords, and the secret of the data folder."""
+
+    passwords: tuple[str, ...]
+    session_key: bytes
+
+
+class Operator:
+    """All of `/admin` and `/dash`. `run` has to run for rates to be known."""
+
+    def __init__(
+        self,
+        store: Store,
+        hosts: HostSettings,
+        secrets: Secrets,
+        peers: Peers,
+        machine: Machine,
+        *,
+        offload: Offload,
+    ) -> None:
+        now_ms: Callable[[], int] = machine.now_ms
+        self._sessions = Sessions(secrets.session_key, secrets.passwords, now_ms=now_ms)
+        self._gate = Gate(secrets.passwords, self._sessions)
+        self._audit = AuditLog(store, offload=offload, now_ms=now_ms)
+        self._figures = Figures(store, now_ms=now_ms)
+        self._parts = (
+            Hosts(store, hosts, offload=offload, now_ms=now_ms),
+            HostViews(store, hosts, self._figures),
+            Accounts(store, offload=offload, now_ms=now_ms),
+            Domains(store, hosts, self._figures, offload=offload, now_ms=now_ms),
+            Alerts(store, offload=offload),
+            Consumers(peers),
+            Reports(store, self._figures, peers, machine, offload=offload),
+        )
+        self._dashboard = Dashboard(self._gate, self._sessions, self._audit)
+
+    async def run(self) -> None:
+        """Take samples until cancelled; nothing when there is no operator. Raises `StoreError`."""
+        if self._gate.is_open:
+            await self._figures.run()
+
+    def routes(self) -> Iterator[tuple[str, Route]]:
+        """Every path of the operator."""
+        yield from self._dashboard.routes()
+        for part in self._parts:
+            for path, route in part.routes():
+                yield path, self._guarded(route)
+        yield "/admin/audit", self._guarded(Route(QUERY, self._audit.entries))
+
+    def _guarded(self, route: Route) -> Route:
+        async def endpoint(request: Request) -> Response:
+            # Only subscribeRepos answers with an upgrade.
+            return cast("Response", await route.endpoint(request))
+
+        async def answer(request: Request) -> Response:
+            via = await self._gate.admit(request)
+            if route.methods == PROCEDURE:
+                response = await self._audit.recorded(request, via, endpoint)
+            else:
+                response = await endpoint(request)
+            renewed = self._sessions.renewed(cookie_value(request.headers.get("cookie", ""), COOKIE))
+            cookie = (set_cookie(request, renewed),) if renewed else ()
+            return response._replace(headers=(*response.headers, *_NOT_KEPT, *cookie))
+
+        return Route(route.methods, answer, limited=False)

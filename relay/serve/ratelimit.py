@@ -1,0 +1,48 @@
+"""How many requests an address may make, and how it is told (checklist 248, protocol.md section 20).
+
+Owns the count and the `RateLimit-*` headers of the draft that atproto services use. Does not own what a request costs
+otherwise: the stream has places instead (`relay.serve.audience`), and health checks are never limited (the router
+knows which those are). Each worker counts its share, since the kernel spreads an address over all of them.
+"""
+
+import math
+from typing import NamedTuple
+
+from relay.net.exchange import Headers
+from relay.net.limiter import Keyed, SlidingCount
+from relay.serve.audience import address_group
+
+WINDOW_SECONDS = 300
+_ADDRESSES_MAX = 50_000  # about 20 MB if every one of them is in use
+_EXPOSED = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After"
+
+
+class Standing(NamedTuple):
+    """Where an address stands after a request: whether it was one too many, and the headers that say so."""
+
+    refused: bool
+    headers: Headers
+
+
+class RequestLimit:
+    """At most `limit` requests of one address in any `WINDOW_SECONDS`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counts = Keyed(lambda now: SlidingCount(limit, WINDOW_SECONDS, now), _ADDRESSES_MAX)
+
+    def take(self, address: str, now: float, now_ms: int) -> Standing:
+        """Count one request. `now` is any clock in seconds that only rises, `now_ms` unix milliseconds."""
+        counted = self._counts.get(address_group(address), now)
+        refused = not counted.take(now)
+        seconds = max(1, math.ceil(counted.delay_seconds(now))) if refused else WINDOW_SECONDS
+        headers = [
+            ("RateLimit-Limit", str(self._limit)),
+            ("RateLimit-Remaining", str(max(0, int(self._limit - counted.count(now))))),
+            ("RateLimit-Reset", str(now_ms // 1000 + seconds)),
+            ("RateLimit-Policy", f"{self._limit};w={WINDOW_SECONDS}"),
+            ("Access-Control-Expose-Headers", _EXPOSED),
+        ]
+        if refused:
+            headers.append(("Retry-After", str(seconds)))
+        return Standing(refused, tuple(headers))
