@@ -5,7 +5,7 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-BENCHMARKS = codec verify ingest append replay fanout end_to_end
+BENCHMARKS = codec verify ingest append replay fanout queries end_to_end
 
 .POSIX:
 .PHONY: help setup demo run test lint bench test-realpds test-browser lock clean
@@ -22,7 +22,7 @@ run: $(VENV)/.run ## run the relay with config/relay.toml
 	@exec $(BIN)/relay run --config config/relay.toml
 
 test: lint ## lint, then all tests a contributor runs
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --ignore=tests/browser
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check --quiet
@@ -36,15 +36,17 @@ bench: $(VENV)/.dev ## run all benchmarks; one of them: .venv/bin/python -m benc
 test-realpds: $(VENV)/.dev ## tests against a network of real PDSes (see tests/realpds)
 	$(BIN)/python -m pytest -q -m realpds -o log_cli=true -o log_cli_level=INFO -o faulthandler_timeout=0 tests/realpds
 
-test-browser: $(VENV)/.dev ## tests of the pages in a real browser (see tests/browser)
-	$(BIN)/python -m pytest -q tests/browser
+test-browser: $(VENV)/.browser ## tests of the pages in a real browser; needs chromium (see tests/browser)
+	$(BIN)/python -m pytest -q -m browser tests/browser
 
 lock: ## compile both lock files anew from pyproject.toml
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder" && "$$folder/bin/pip" --disable-pip-version-check --quiet install uv && \
 	for part in "build requirements.lock" "dev requirements-dev.lock"; do set -- $$part; \
 	"$$folder/bin/uv" --quiet pip compile pyproject.toml --group "$$1" --universal --python-version 3.11 \
-	--no-header --no-annotate --generate-hashes --no-emit-index-url -o "$$2" || exit 1; done
+	--no-header --no-annotate --generate-hashes --no-emit-index-url -o "$$2" || exit 1; done && \
+	"$$folder/bin/uv" --quiet pip compile --group browser --universal --python-version 3.11 \
+	--no-header --no-annotate --generate-hashes --no-emit-index-url -o requirements-browser.lock
 
 clean: ## remove what was built and installed; never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
@@ -65,4 +67,8 @@ $(VENV)/.run: $(VENV)/.made requirements.lock pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.dev requirements-browser.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements-browser.lock
 	@touch $@

@@ -45,7 +45,7 @@ ARRIVAL_SECONDS = 30.0
 SETTLE_SECONDS = 1.0
 LATENCY_CONSUMERS, LATENCY_RATE, STAMPED = 100, 2_000, 5
 WARM_UP, IDLE, STALLED = 20, 400, 50
-READ_BYTES = 256 << 10
+IDLE_BYTES_MAX, STALLED_BYTES_MAX = 40_000, (256 << 10) + 100_000
 
 
 async def fan_out(folder: Path, consumers: int) -> list[Case]:
@@ -169,17 +169,28 @@ async def latency(folder: Path, seconds: float) -> list[Case]:
     ]
 
 
-async def memory(folder: Path, seconds: float) -> list[Case]:
-    """RssAnon for each idle consumer, then for each that reads nothing while 2,000 events a second come."""
+async def idle_memory(folder: Path) -> list[Case]:
+    """RssAnon for each consumer that has nothing to take."""
     store = make_store(folder, 1)
     crowd = Crowd()
-    async with serving(store, stall_seconds=seconds + 300) as made:
+    async with serving(store) as made:
         await crowd.open("discard", made.port, WARM_UP)
         await trio.sleep(SETTLE_SECONDS)
         before = made.rss_anon_bytes()
         await crowd.open("discard", made.port, IDLE)
         await trio.sleep(SETTLE_SECONDS)
-        idle = (made.rss_anon_bytes() - before) / IDLE
+        each = (made.rss_anon_bytes() - before) / IDLE
+    crowd.close()
+    store.close()
+    return [Case("idle_consumer", each / 1e3, "kB", each / IDLE_BYTES_MAX, "bar of 40 kB")]
+
+
+async def stalled_memory(folder: Path, seconds: float) -> list[Case]:
+    """RssAnon for each consumer that reads nothing while 2,000 events a second come, and whether it grows."""
+    store = make_store(folder, 1)
+    crowd = Crowd()
+    async with serving(store, stall_seconds=seconds + 300) as made:
+        await crowd.open("discard", made.port, WARM_UP)
         feeder = Feeder(folder, LATENCY_RATE)
         await trio.sleep(3 * SETTLE_SECONDS)  # the hot window is full by then
         before = made.rss_anon_bytes()
@@ -197,10 +208,9 @@ async def memory(folder: Path, seconds: float) -> list[Case]:
     store.close()
     third = max(1, len(seen) // 3)
     early, late = sum(seen[:third]) / third, sum(seen[-third:]) / third
-    bar = READ_BYTES + 100_000
+    each = (late - before) / STALLED
     return [
-        Case("idle_consumer", idle / 1e3, "kB", idle / 40_000, "bar of 40 kB"),
-        Case("stalled_consumer", (late - before) / STALLED / 1e3, "kB", (late - before) / STALLED / bar, "bar"),
+        Case("stalled_consumer", each / 1e3, "kB", each / STALLED_BYTES_MAX, "bar of 362 kB"),
         Case("stalled_growth", (late - early) / STALLED / 1e3, "kB", late / early, "first third"),
     ]
 
@@ -221,7 +231,8 @@ def main() -> None:
     phases: list[tuple[Any, ...]] = [
         (fan_out, given.consumers),
         (latency, given.seconds),
-        (memory, given.stall_seconds),
+        (idle_memory,),
+        (stalled_memory, given.stall_seconds),
     ]
     cases = [case for phase in phases for case in in_fresh_process(in_folder, *phase)]
     report("fanout", cases, as_json=given.json)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import trio
 
 from relay import __version__
-from relay.app import check, compare, config, demo, ops, since, tail
+from relay.app import check, compare, config, demo, lifecycle, ops, since, tail
 from relay.app.config import ConfigError
 from relay.app.demo import DemoFailed
 from relay.app.demoscreen import Screen
@@ -51,7 +51,14 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("--end-with-parent", action="store_true", help="stop when whoever started this is gone (Linux)")
+
+
 def _run(arguments: Arguments) -> int:
+    if arguments.end_with_parent:
+        lifecycle.die_with_parent()
     settings = config.load(arguments.config)
     logs.configure(settings.logging.level, settings.logging.format, role="supervisor", worker=0)
     trio.run(run_relay, settings)
@@ -174,7 +181,7 @@ def _cursor(text: str) -> int:
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("run", "run the relay in the foreground until SIGTERM or Ctrl-C", _add_config, _run),
+    Command("run", "run the relay in the foreground until SIGTERM or Ctrl-C", _add_run, _run),
     Command("demo", "run a whole relay against a small network that it simulates on loopback", _add_demo, _demo),
     Command("tail", "print and check the stream of a relay or PDS, one line an event", _add_tail, _tail),
     Command("hosts", "list, show, add, ban and limit hosts of a running relay", partial(add_actions, HOSTS), ops.run),
@@ -187,12 +194,21 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 
+class _Help(argparse.HelpFormatter):
+    """Room for the longest command beside its line: argparse counts options, but not the commands below it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 4 + max(len(command.name) for command in COMMANDS)
+
+
 def parser_of(commands: Sequence[Command]) -> argparse.ArgumentParser:
     """The parser of the whole command."""
     parser = argparse.ArgumentParser(
         prog="relay",
         description="An AT Protocol relay that verifies everything, loses nothing and explains itself.",
         epilog="exit codes: 0 done, 1 found a problem, 2 usage or configuration, 130 Ctrl-C",
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"atproto-relay {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -69,13 +69,18 @@ class Place(NamedTuple):
 
 
 async def demo(options: DemoOptions, screen: Screen) -> bool:
-    """Play until the time is over or Ctrl-C, then wait for what is under way; whether everything came out right."""
+    """Play until the time is over or Ctrl-C, then wait for what is under way; whether everything came out right.
+
+    The first signal ends the play, or whatever comes before it; the second ends the wait as well.
+    """
     folder = options.keep or Path(tempfile.mkdtemp(prefix="atproto-relay-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     place = Place(folder, free_port(API_PORT_WANTED), free_port(0))
     scorecard = Scorecard()
     try:
         async with trio.open_nursery() as nursery:
+            stoppable = [nursery.cancel_scope]
+            nursery.start_soon(on_stop_signals, lambda: stoppable[-1].cancel(), nursery.cancel_scope.cancel)  # noqa: PLW0108 -- the last one of that moment
             screen.say(f"simulating {options.hosts} hosts with {options.accounts} accounts ...")
             stage = await open_stage(
                 nursery,
@@ -86,27 +91,35 @@ async def demo(options: DemoOptions, screen: Screen) -> bool:
                 shape=SHAPE,
             )
             async with running_relay(place, [host.url for host in stage.hosts], stage.plc.url):
-                await _play(options, stage, place, scorecard, screen)
+                await _play(options, stage, place, scorecard, screen, stoppable=stoppable)
             nursery.cancel_scope.cancel()
     except* DemoFailed as failed:
         raise failed.exceptions[0] from None
     finally:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-    return scorecard.is_complete
+    return scorecard.is_complete and scorecard.events_sent > 0
 
 
-async def _play(options: DemoOptions, stage: Stage, place: Place, scorecard: Scorecard, screen: Screen) -> None:
+async def _play(
+    options: DemoOptions,
+    stage: Stage,
+    place: Place,
+    scorecard: Scorecard,
+    screen: Screen,
+    *,
+    stoppable: list[trio.CancelScope],
+) -> None:
     await _wait_ready(place, stage)
     screen.say(f"the relay runs: try  relay tail {place.stream} --cursor 0")
     started = trio.current_time()
     async with trio.open_nursery() as nursery:
         await nursery.start(_consume, place, scorecard)
         nursery.start_soon(_show, place, scorecard, screen, started)
-        async with trio.open_nursery() as playing:
-            playing.start_soon(on_stop_signals, playing.cancel_scope.cancel, nursery.cancel_scope.cancel)
+        with trio.CancelScope() as playing:
+            stoppable.append(playing)
             if options.seconds:
-                playing.cancel_scope.deadline = started + options.seconds
+                playing.deadline = started + options.seconds
             await play(stage, options.rate, _now_ms, scorecard.sent)
         with trio.move_on_after(ARRIVAL_SECONDS_MAX):
             await scorecard.wait_complete()
@@ -116,25 +129,26 @@ async def _play(options: DemoOptions, stage: Stage, place: Place, scorecard: Sco
 
 @asynccontextmanager
 async def running_relay(place: Place, hosts: Sequence[str], plc_url: str) -> AsyncIterator[None]:
-    """`relay run` as a child process, stopped with SIGTERM at the end of the block."""
+    """`relay run` as a child process, stopped with SIGTERM at the end of the block, or by the kernel if we are killed.
+
+    Started from this thread, because the kernel watches the thread that starts a process, and trio's own way of
+    starting one uses another.
+    """
     config = place.folder / "relay.toml"
     config.write_text(config_of(place, hosts, plc_url), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    command = [sys.executable, "-m", "relay", "run", "--end-with-parent", "--config", str(config)]
     with place.log.open("wb") as log:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "relay", "run", "--config", str(config)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            process_group=0,
+        process = subprocess.Popen(  # noqa: ASYNC220, S603 -- see above; it returns at once, and the command is ours
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, process_group=0
         )
     try:
         yield
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_SECONDS_MAX):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            await process.wait()
+            process.send_signal(signal.SIGTERM)
+            while process.poll() is None:  # noqa: ASYNC110 -- another process
+                await trio.sleep(RETRY_SECONDS)
         if process.poll() is None:
             process.kill()
 

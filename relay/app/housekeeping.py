@@ -15,6 +15,7 @@ import trio
 
 from relay.app.discovery import Scout, keep_discovering
 from relay.app.hostwatch import HostWatch
+from relay.app.purging import keep_purging
 from relay.app.settings import HousekeepingSettings
 from relay.net.dial import Dialer
 from relay.net.http import HttpClient
@@ -44,7 +45,7 @@ async def run(
     """Work at the start and every minute until `drain` is set. Raises StoreError."""
     store = Store.open(data_dir, settings.log)
     try:
-        housekeeping = Housekeeping(store, metrics.log, data_dir, now_ms=_now_ms)
+        housekeeping = Housekeeping(store, metrics.log, data_dir, now_ms=_now_ms, up_ms=_up_ms)
         hosts = HostWatch(store, settings.hosts, metrics.hosts, _now_ms)
         one_thread = trio.CapacityLimiter(1)  # a store is written by one thread at a time
         offload = partial(trio.to_thread.run_sync, limiter=one_thread)
@@ -54,6 +55,7 @@ async def run(
             answer = partial(_answer, metrics, housekeeping)
             await nursery.start(serve_http, [control], Site(answer))
             nursery.start_soon(_work, housekeeping, hosts, offload)
+            nursery.start_soon(keep_purging, store, offload, _now_ms)
             nursery.start_soon(keep_discovering, scout, settings.hosts.discover_from)
             task_status.started()
             await drain.wait()
@@ -73,6 +75,10 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _up_ms() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
 async def _answer(metrics: Metrics, housekeeping: "Housekeeping", request: Request) -> Response:
     match request.method, request.path:
         case "GET", "/health":
@@ -85,13 +91,22 @@ async def _answer(metrics: Metrics, housekeeping: "Housekeeping", request: Reque
 
 
 class Housekeeping:
-    """The work itself, without waiting. `now_ms` is the wall clock."""
+    """The work itself, without waiting. `now_ms` is the wall clock, `up_ms` one that nobody can set."""
 
-    def __init__(self, store: Store, metrics: LogMetrics, data_dir: Path, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        metrics: LogMetrics,
+        data_dir: Path,
+        now_ms: Callable[[], int],
+        up_ms: Callable[[], int],
+    ) -> None:
         self._store = store
         self._metrics = metrics
         self._data_dir = data_dir
         self._now_ms = now_ms
+        self._up_ms = up_ms
+        self._booted_at_ms = now_ms() - up_ms()  # by the wall clock as it was when this process began
         self._readers: dict[tuple[int, int], int] = {}  # (pid, txn id) -> when it was first seen
         self._working = False  # a store is for one thread at a time
 
@@ -120,9 +135,15 @@ class Housekeeping:
             _log.info("segments_removed", segments=removed, floor_seq=self._store.tip().floor)
 
     def is_clock_near(self) -> bool:
-        """Whether wall clock and newest batch are close enough to judge age by time; an empty log is."""
-        tip_time_ms = self._store.tip().time_ms
-        return not tip_time_ms or abs(self._now_ms() - tip_time_ms) <= CLOCK_DISTANCE_MS_MAX
+        """Whether the wall clock can be trusted to judge age: it did not leap, and the newest batch is not far from it.
+
+        A clock that leaps ahead takes the tip along within milliseconds, so the two are compared with the time since
+        boot as well: else a wrong clock would empty the window. An empty log is near.
+        """
+        now_ms, tip_time_ms = self._now_ms(), self._store.tip().time_ms
+        leapt_ms = now_ms - self._up_ms() - self._booted_at_ms
+        is_steady = abs(leapt_ms) <= CLOCK_DISTANCE_MS_MAX
+        return is_steady and (not tip_time_ms or abs(now_ms - tip_time_ms) <= CLOCK_DISTANCE_MS_MAX)
 
     def refresh(self) -> None:
         """The figures that cost nothing, fresh for each scrape."""

@@ -106,6 +106,7 @@ def account_facts(account: Any) -> list[str]:
             ("data", account["data"]),
             ("pds", (account["identity"] or {}).get("pds")),
             ("taken down", (account["takedown"] or {}).get("since")),
+            ("purge", (account["takedown"] or {}).get("purged")),
         ]
     )
     return [*lines, *_drop_lines(account["lastDrops"])]

@@ -35,6 +35,7 @@ STAND_SECONDS = 10.0  # a connection this old is taken for one that lasts
 BEHIND_MAX = 10  # events in a row, all at or below our cursor: the host counts from lower down than we are
 GAP_CURSOR, GAP_SLOW, GAP_RESTART = "OutdatedCursor", "ConsumerTooSlow", "SeqRestart"
 STOP_SECONDS_MAX = 20.0  # longer than this without reading, we close ourselves and keep our cursor (design section 4)
+MESSAGES_PER_TURN = 32  # a read of 64 KiB may hold thousands of small messages; others get a turn between (rule 10)
 
 
 class ErrorFrameReceived(Exception):  # noqa: N818 -- it is an event of the stream, and the stream's end
@@ -249,7 +250,9 @@ class _Reading:
                 self._followed.health.stood()
                 self._tell()
                 continue
-            stream.take(messages)
+            for start in range(0, len(messages), MESSAGES_PER_TURN):
+                stream.take(messages[start : start + MESSAGES_PER_TURN])
+                await trio.lowlevel.checkpoint()
             pace.spend(len(messages), stream.take_newcomers())
             self._look_at(stream)
             with trio.move_on_after(STOP_SECONDS_MAX) as stop:

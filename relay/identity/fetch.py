@@ -41,11 +41,15 @@ Fetch = Callable[[str], Awaitable[DidDocument]]
 
 
 class DocumentSource(NamedTuple):
-    """Where documents come from. `allow_private` admits http endpoints and did:web on localhost with a port."""
+    """Where documents come from. `allow_private` admits http endpoints and did:web on localhost with a port.
+
+    `web_client` is for the hosts of did:web: strangers' names, which must not hold up lookups at the directory.
+    """
 
     client: HttpClient
     settings: IdentitySettings
     allow_private: bool
+    web_client: HttpClient | None = None
 
     async def fetch(self, did: str) -> DidDocument:
         """The current document of `did`, parsed. Raises a leaf of `LookupFault`; never caches."""
@@ -73,7 +77,7 @@ class DocumentSource(NamedTuple):
 
     async def _get(self, url: str, *, own_host: bool) -> HttpResponse:
         try:
-            return await self.client.get(
+            return await ((self.web_client or self.client) if own_host else self.client).get(
                 url,
                 timeout_seconds=self.settings.lookup_seconds,
                 body_bytes_max=DOCUMENT_BYTES_MAX,

@@ -138,27 +138,25 @@ class Resolver:
         """Remember that the DID does not resolve, for `negative_seconds` (bounds of design section 4)."""
         self._negative.add(did, host, self._now_ms())
 
-    def may_refresh(self, did: str, host: str) -> bool:
-        """Takes one forced refresh of `did` at the request of `host`, if both of its budgets allow it.
+    def refresh_wait_seconds(self, did: str, host: str) -> float | None:
+        """Takes one forced refresh of `did` at the request of `host`; how long to wait for it, None when there is none.
 
-        Budgets are each host's own, so that nobody can use up what the account's host will need.
+        Budgets are each host's own, so that nobody can use up what the account's host will need. A DID that was just
+        read again and again is judged by what is known; a host that names many DIDs waits its turn for each.
         """
         now = trio.current_time()
         of_did, of_host = self._per_did.get(f"{did} {host}", now), self._per_host.get(host, now)
-        if of_did.delay_seconds(now) or of_host.delay_seconds(now):
-            return False
-        return of_did.take(now) and of_host.take(now)
+        if not of_did.take(now):
+            return None
+        return of_host.reserve(now)
 
-    def refresh_delay_seconds(self, did: str, host: str) -> float:
+    def stale_wait_seconds(self, did: str, host: str) -> float:
         """Takes one refresh that an `#identity` of the account's own host made due; returns how long to wait for it.
 
         It is never refused: the old document may not be used again. A host that says so over and over waits itself.
         """
         now = trio.current_time()
-        bucket = self._per_did.get(f"{did} {host}", now)
-        delay = bucket.delay_seconds(now)
-        bucket.take(now + delay)
-        return delay
+        return self._per_did.get(f"{did} {host}", now).reserve(now)
 
     async def resolve(self, did: str) -> Identity:
         """Look the DID up now, together with whoever else waits for it. Raises a leaf of `LookupFault`.

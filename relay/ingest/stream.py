@@ -38,6 +38,7 @@ from relay.verify.verdict import Accept, Drop, Reason, Recheck, Verdict
 
 NO_LIMIT = 1 << 62
 BACKLOG_SECONDS = 15.0  # without an event for so long, whatever there was is read
+UNFIT_SEQ_JUMP_MAX = 1_000_000  # how far an event that is none may move the cursor: its seq may be as wrong as the rest
 NORMAL_LIFE = frozenset(
     {Reason.REPLAYED, Reason.SEQ_NOT_INCREASING, Reason.UNKNOWN_OP, Reason.UNKNOWN_TYPE, Reason.UPSTREAM_INFO},
 )
@@ -221,8 +222,8 @@ class HostStream:
         if isinstance(frame, ErrorFrame):
             raise ErrorFrameReceived(frame.error)
         if isinstance(frame, MessageFrame):
-            seq = frame.payload.get("seq", 0)
-            if type(seq) is int and seq > self._water.received:
+            seq = frame.payload.get("seq", 0) if unfit.drop.reason is not Reason.UPSTREAM_INFO else 0
+            if type(seq) is int and 0 < seq - self._water.received <= UNFIT_SEQ_JUMP_MAX:
                 self._first = False
                 self._water.receive(seq)
                 self._water.settle(seq)

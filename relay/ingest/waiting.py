@@ -62,17 +62,20 @@ async def work_off(stream: HostStream, did: str) -> None:
 async def _learn(stream: HostStream, pending: Pending, wanted: Refresh | None, desk: Desk) -> Drop | None:
     """Look the DID up until there is an answer. None: judge again; a Drop ends the event.
 
-    `wanted` is None while the DID is unknown, else why its document is wanted afresh. A stale one is waited for; for
-    another reason the event is judged by what is known when the budget of its host is spent.
+    `wanted` is None while the DID is unknown, else why its document is wanted afresh. A stale one is waited for; else
+    the event is judged by what is known when its DID was read again often enough.
     """
     did, hostname = pending.event.did, stream.host.hostname
     unresolved = wanted.otherwise if wanted else Drop(Reason.IDENTITY_UNRESOLVED)
     if desk.resolver.given_up(did):
         return unresolved
-    if wanted is not None and wanted.otherwise.reason is Reason.IDENTITY_UNRESOLVED:
-        await trio.sleep(desk.resolver.refresh_delay_seconds(did, hostname))
-    elif wanted is not None and not desk.resolver.may_refresh(did, hostname):
-        return None
+    if wanted is not None:
+        is_stale = wanted.otherwise.reason is Reason.IDENTITY_UNRESOLVED
+        ask = desk.resolver.stale_wait_seconds if is_stale else desk.resolver.refresh_wait_seconds
+        seconds = ask(did, hostname)
+        if seconds is None:
+            return None
+        await trio.sleep(seconds)
     held_since = trio.current_time()
     delay = RETRY_SECONDS_MIN
     while True:

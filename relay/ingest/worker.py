@@ -105,10 +105,11 @@ class Worker:
         self._offload = offload
         hosts = settings.hosts
         self._dialer = dialer or Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
-        # Lookups of strangers' names get a dialer, and so DNS threads, of their own: they must not hold up connects.
-        lookups = dialer or Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
-        self._client = HttpClient(lookups, settings.user_agent)
-        source = DocumentSource(self._client, settings.identity, allow_private=hosts.allow_private)
+        self._client = HttpClient(self._dialer, settings.user_agent)
+        # Strangers' names get a dialer, and so DNS threads, of their own: they must hold up neither PLC nor connects.
+        strangers = dialer or Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
+        self._web_client = HttpClient(strangers, settings.user_agent)
+        source = DocumentSource(self._client, settings.identity, hosts.allow_private, self._web_client)
         self.resolver = Resolver(
             settings.identity, source.fetch, self._load_identity, self._now_ms, self._observe_lookup
         )
@@ -147,6 +148,7 @@ class Worker:
             nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
             await self._client.aclose()
+            await self._web_client.aclose()
 
     def _roster(self, index: int, count: int) -> Roster:
         return Roster(

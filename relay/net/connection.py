@@ -104,6 +104,7 @@ class Connection:
         self._recording = True
         self._served = 0
         self._at_eof = False
+        self._is_head = False  # a HEAD is answered without a body, a refusal of it included
 
     async def run(self) -> None:
         """Serve until either side ends it. The caller closes the stream; errors of the stream are the caller's."""
@@ -148,6 +149,7 @@ class Connection:
             deadline=trio.current_time() + (limits.keep_alive_seconds if idle else limits.head_seconds)
         )
         event: type[h11.NEED_DATA | h11.PAUSED] | h11.Event = h11.NEED_DATA
+        self._is_head = False
         self._waiting[self] = scope
         try:
             with scope:
@@ -164,6 +166,7 @@ class Connection:
             raise _refuse("head_timeout", 408, "the request head did not arrive in time")
         if not isinstance(event, h11.Request):
             return None
+        self._is_head = event.method == b"HEAD"
         if event.http_version not in {b"1.1", b"1.0"}:
             raise _refuse("bad_request", 505, "only HTTP/1.1 is spoken here")
         return event
@@ -281,8 +284,9 @@ class Connection:
     async def _try_last_words(self, response: Response) -> None:
         """Answer and close so that the answer arrives: closing with unread bytes would reset the connection."""
         assert isinstance(response.body, bytes)
-        with trio.move_on_after(_LINGER_SECONDS) as scope, suppress(trio.BrokenResourceError):
-            await self._send_whole(response_head(response, self._site.headers, close=True), response.body)
+        with trio.move_on_after(_LINGER_SECONDS) as scope, suppress(trio.BrokenResourceError, h11.LocalProtocolError):
+            head = response_head(response, self._site.headers, close=True)
+            await self._send_whole(head, b"" if self._is_head else response.body)
             if isinstance(self._stream, trio.abc.HalfCloseableStream):
                 await self._stream.send_eof()
                 await self._drain(scope)

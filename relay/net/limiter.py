@@ -42,6 +42,12 @@ class TokenBucket:
         missing = tokens - self._tokens
         return missing / self._rate if missing > _ROUNDING else 0.0
 
+    def reserve(self, now: float, tokens: float = 1) -> float:
+        """Take the tokens, even ones that are still to come; how long until they are there, in seconds."""
+        self._fill(now)
+        self._tokens -= tokens
+        return max(0.0, -self._tokens / self._rate)
+
     def _fill(self, now: float) -> None:
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = max(self._at, now)

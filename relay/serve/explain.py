@@ -10,11 +10,11 @@ from math import ceil
 
 import trio
 
+from relay.crawl.limits import limits_of
 from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
 from relay.net.limiter import Keyed, TokenBucket
 from relay.protocol.syntax import format_datetime, is_tid, tid_ms
-from relay.serve.admin.hostviews import limits_of
 from relay.serve.audience import address_group
 from relay.serve.routes import READ, Route
 from relay.serve.xrpc import HOSTNAME_CHARS_MAX, Refusal, bad_request, did_param, required
@@ -125,7 +125,7 @@ def describe_host(
         "statusSince": _time(row.since_ms),
         "lastError": row.last_error or None,
         "mode": {"name": mode, "means": _MODES[mode], "sentProvenCommit": row.proven},
-        "limits": {"tier": limits["tier"], "accounts": limits["accounts"], "eventsPerSecond": limits["per_second"]},
+        "limits": {"tier": limits.tier, "accounts": limits.accounts, "eventsPerSecond": limits.per_second},
         "accounts": row.account_count,
         "cursor": row.cursor,
         "cursorLag": {

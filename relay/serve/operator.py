@@ -3,15 +3,19 @@
 Owns the wiring, and what all answers have in common: they are not to be cached, and a session in use is prolonged.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
+from urllib.parse import urlencode
+
+import trio
 
 from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response
 from relay.serve.admin.accounts import Accounts
 from relay.serve.admin.alerts import Alerts
 from relay.serve.admin.audit import AuditLog
-from relay.serve.admin.auth import Gate
+from relay.serve.admin.auth import USER, Gate
 from relay.serve.admin.consumers import Consumers
 from relay.serve.admin.domains import Domains
 from relay.serve.admin.figures import Figures
@@ -20,11 +24,29 @@ from relay.serve.admin.hostviews import HostViews
 from relay.serve.admin.peers import Peers
 from relay.serve.admin.reports import Machine, Reports
 from relay.serve.admin.session import COOKIE, Sessions, cookie_value, set_cookie
-from relay.serve.crawlrequest import Offload
+from relay.serve.crawlrequest import CrawlRequests, Offload
 from relay.serve.dashboard.pages import Dashboard
 from relay.serve.routes import PROCEDURE, QUERY, Route
+from relay.serve.siblings import Siblings
+from relay.store.policy import PURGED
 from relay.store.store import Store
 
+# What siblings are told too (reference table 1.2). The switches of requestCrawl are each relay's own.
+_SHARED = frozenset(
+    f"/admin/{name}"
+    for name in (
+        "pds/requestCrawl",
+        "pds/changeLimits",
+        "pds/block",
+        "pds/unblock",
+        "repo/takeDown",
+        "repo/reverseTakedown",
+        "subs/banDomain",
+        "subs/unbanDomain",
+        "subs/killUpstream",
+    )
+)
+_PURGE_POLL_SECONDS = 1.0
 _NOT_KEPT = (("Cache-Control", "no-store"),)
 
 
@@ -44,17 +66,25 @@ class Operator:
         hosts: HostSettings,
         secrets: Secrets,
         peers: Peers,
-        machine: Machine,
         *,
+        machine: Machine,
+        crawl: CrawlRequests,
+        siblings: Siblings,
+        forget: Callable[[], None],
         offload: Offload,
     ) -> None:
+        """`forget` is called once a purge has changed what was read of the log so far."""
+        self._store = store
+        self._forget = forget
         now_ms: Callable[[], int] = machine.now_ms
+        self._passwords = secrets.passwords
+        self._siblings = siblings
         self._sessions = Sessions(secrets.session_key, secrets.passwords, now_ms=now_ms)
         self._gate = Gate(secrets.passwords, self._sessions)
         self._audit = AuditLog(store, offload=offload, now_ms=now_ms)
         self._figures = Figures(store, now_ms=now_ms)
         self._parts = (
-            Hosts(store, hosts, offload=offload, now_ms=now_ms),
+            Hosts(store, hosts, crawl.crawl, offload=offload, now_ms=now_ms),
             HostViews(store, hosts, self._figures),
             Accounts(store, offload=offload, now_ms=now_ms),
             Domains(store, hosts, self._figures, offload=offload, now_ms=now_ms),
@@ -65,9 +95,23 @@ class Operator:
         self._dashboard = Dashboard(self._gate, self._sessions, self._audit)
 
     async def run(self) -> None:
-        """Take samples until cancelled; nothing when there is no operator. Raises `StoreError`."""
+        """Take samples and heed purges until cancelled; nothing when there is no operator. Raises `StoreError`."""
         if self._gate.is_open:
-            await self._figures.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._figures.run)
+                nursery.start_soon(self._heed_purges)
+
+    async def _heed_purges(self) -> None:
+        known = self._last_purge()
+        while True:
+            await trio.sleep(_PURGE_POLL_SECONDS)
+            if (last := self._last_purge()) != known:
+                known = last
+                self._forget()
+
+    def _last_purge(self) -> bytes | None:
+        with self._store.view() as view:
+            return view.policy_value(PURGED)
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """Every path of the operator."""
@@ -86,6 +130,7 @@ class Operator:
             via = await self._gate.admit(request)
             if route.methods == PROCEDURE:
                 response = await self._audit.recorded(request, via, endpoint)
+                self._tell_siblings(request)
             else:
                 response = await endpoint(request)
             renewed = self._sessions.renewed(cookie_value(request.headers.get("cookie", ""), COOKIE))
@@ -93,3 +138,12 @@ class Operator:
             return response._replace(headers=(*response.headers, *_NOT_KEPT, *cookie))
 
         return Route(route.methods, answer, limited=False)
+
+    def _tell_siblings(self, request: Request) -> None:
+        """Pass a change on that succeeded here. A session of the dashboard is none of theirs: they get the password."""
+        if request.path not in _SHARED:
+            return
+        target = request.path + (f"?{urlencode(request.query)}" if request.query else "")
+        credentials = b64encode(f"{USER}:{self._passwords[0]}".encode()).decode()
+        headers = {"authorization": f"Basic {credentials}", **request.headers}
+        self._siblings.tell(target, request.body, headers, with_password=True)

@@ -19,6 +19,8 @@ from relay.store.policy import CATCHING_UP, DISCOVERY, CatchingUp, DiscoveryRun,
 from relay.store.store import Store
 from relay.store.window import Window
 
+SOURCES_MAX = 100  # relays whose lists are read
+
 FRONT_PAGE = """\
 This is an AT Protocol relay: the events of many PDS hosts, verified, as one stream.
 
@@ -76,6 +78,12 @@ class Pages:
 
     async def ready(self, _request: Request) -> Response:
         """Fit to take consumers; every reason against it at once. `warnings` do not count against it."""
+        reasons, warnings = await self.findings()
+        status = 503 if reasons else 200
+        return json_response(status, {"ready": not reasons, "reasons": reasons, "warnings": warnings})
+
+    async def findings(self) -> Findings:
+        """What `/_ready` says, for who shows it elsewhere."""
         try:
             found = judge(self._store.window(), self._now_ms(), self._disk_free(), self._settings)
         except StoreError:
@@ -84,9 +92,7 @@ class Pages:
         reasons, warnings = [*found.reasons, *crew.reasons], [*found.warnings, *crew.warnings]
         if not self._settings.log.sync:
             warnings.append("log.sync is off: a power cut can lose events that were sent")
-        warnings += catching_up(self._store)
-        status = 503 if reasons else 200
-        return json_response(status, {"ready": not reasons, "reasons": reasons, "warnings": warnings})
+        return Findings(reasons, [*warnings, *catching_up(self._store)])
 
     async def window(self, request: Request) -> Response:
         """The backfill window, and with `?at=` the first seq at or after a moment (subscribe with that minus one)."""
@@ -137,14 +143,14 @@ def catching_up(store: Store) -> list[str]:
     """What there is to say while hosts are being discovered, or their backlogs read."""
     try:
         with store.view() as view:
-            runs = [(name, decoded(value, DiscoveryRun)) for name, value in view.policy(DISCOVERY).items()]
+            found = view.policy_page(DISCOVERY, "", SOURCES_MAX)
             stored = view.policy_value(CATCHING_UP)
     except StoreError:
         return []
     said = [
-        f"reading the hosts that {name.removeprefix(DISCOVERY)} lists: {run.listed} so far, {run.added} of them new"
-        for name, run in runs
-        if run.cursor is not None
+        f"reading the hosts that {name} lists: {run.listed} so far, {run.added} of them new"
+        for name, value in found
+        if (run := decoded(value, DiscoveryRun)).cursor is not None
     ]
     behind = decoded(stored, CatchingUp) if stored is not None else CatchingUp()
     if behind.hosts:

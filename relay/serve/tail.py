@@ -1,7 +1,7 @@
 """The newest part of the log in memory, shared by every consumer of a worker, and the one task that extends it.
 
 Owns the polling of the store, the handing out of news to consumers that wait at the tip, and the turns of those that
-are behind it. Does not own consumers, who hold a position and ask, nor the shape of what is kept (`relay.serve.pieces`).
+are behind it. Owns neither consumers, who hold a position and ask, nor the shape of what is kept: `relay.serve.pieces`.
 Each chunk is read and cut into pieces once; at the tip all consumers send the very same bytes objects.
 """
 
@@ -91,6 +91,11 @@ class Tail:
             grew = True
             await self._hand_out(news)
         return grew
+
+    def forget(self) -> None:
+        """Keep nothing of what was read so far, because a purge has changed it; who is behind reads it anew."""
+        self.hot = HotWindow(self.hot.tip_seq, self._hot_bytes)
+        self._recent = RecentReads(_SHARED_BYTES_MAX)
 
     async def _hand_out(self, news: News) -> None:
         """Give everybody at the tip what is new, right here as far as that goes without waiting.

@@ -130,7 +130,17 @@ class Worker:
         explain = Explanations(store, settings.hosts, settings.mode, now_ms=now_ms)
         peers = Peers(run_dir, index=index, count=count, audience=self.audience)
         secrets = Secrets(settings.admin_passwords, secret_of(run_dir / "session.key") if run_dir else token_bytes())
-        self._operator = Operator(store, settings.hosts, secrets, peers, Machine(now_ms, disk_free), offload=offload)
+        self._operator = Operator(
+            store,
+            hosts,
+            secrets,
+            peers,
+            machine=Machine(now_ms, disk_free, pages.findings),
+            crawl=crawl,
+            siblings=self._siblings,
+            forget=self.tail.forget,
+            offload=offload,
+        )
         routes = (*streams.routes(), *Queries(store).routes(), *crawl.routes(), *explain.routes(), *pages.routes())
         own = dict(self._operator.routes())
         public = dict((*routes, *Front(pages).routes())) | ({} if settings.separate_admin else own)

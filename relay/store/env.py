@@ -24,6 +24,7 @@ from relay.store.errors import (
     StoreError,
 )
 
+DATA_FILE = "data.mdb"
 READERS_MAX = 512  # slots in the lock file of an env: 64 bytes each, one for each read txn at a time
 
 Txn = lmdb.Transaction
@@ -79,10 +80,11 @@ TRANSLATED = Translated()
 class Env:
     """One open env and the handles of its sub-dbs, `db[b"name"]`. Never crosses a fork."""
 
-    __slots__ = ("_env", "db", "path")
+    __slots__ = ("_env", "db", "inode", "path")
 
     def __init__(self, path: Path, env: lmdb.Environment, db: dict[bytes, Database]) -> None:
         self.path = path
+        self.inode = inode_of(path)
         self._env = env
         self.db = db
 
@@ -184,6 +186,14 @@ def _environment(
         create=False,
         lib_version=0,
     )
+
+
+def inode_of(path: Path) -> int:
+    """Which file an env's folder holds now, 0 for none: a purge puts another in the place of a sealed segment's."""
+    try:
+        return (path / DATA_FILE).stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def put_last(txn: "Txn[bytes]", database: Database, key: bytes, value: bytes) -> None:

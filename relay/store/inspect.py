@@ -194,7 +194,7 @@ class _StateAudit:
         self._state = state
         self._findings = findings
         self._counts: dict[int, int] = {}
-        self._throttled = 0
+        self._throttled: dict[int, int] = {}
         self.accounts = 0
         self.hosts = 0
 
@@ -205,8 +205,9 @@ class _StateAudit:
         for key, row in _rows(self._state, IDENTITIES):
             self._readable(f"identity {key.decode()}", partial(unpack_identity, key.decode(), row))
         waiting = sum(1 for _ in _rows(self._state, THROTTLED))
-        if waiting != self._throttled:
-            self._findings.append(f"{self._throttled} accounts are throttled, {waiting} wait for release")
+        throttled = sum(self._throttled.values())
+        if waiting != throttled:
+            self._findings.append(f"{throttled} accounts are throttled, {waiting} wait for release")
         self._all_hosts()
 
     def _account(self, did: str, row: bytes) -> None:
@@ -215,7 +216,7 @@ class _StateAudit:
             return
         stands = standing(row)
         self._counts[stands.host_id] = self._counts.get(stands.host_id, 0) + stands.counted
-        self._throttled += stands.throttled
+        self._throttled[stands.host_id] = self._throttled.get(stands.host_id, 0) + stands.throttled
 
     def _readable(self, what: str, unpack: Callable[[], object]) -> bool:
         try:
@@ -246,6 +247,9 @@ class _StateAudit:
         count = self._counts.pop(row.host_id, 0)
         if count != row.account_count:
             self._findings.append(f"host {row.hostname} says {row.account_count} accounts, there are {count}")
+        waiting = self._throttled.get(row.host_id, 0)
+        if waiting != row.throttled_count:
+            self._findings.append(f"host {row.hostname} says {row.throttled_count} accounts wait, there are {waiting}")
 
 
 def _rows(state: State, name: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -8,6 +8,7 @@
     budget/NAME            JSON of `DayBudget`
     discovery/URL          JSON of `DiscoveryRun`
     catching_up            JSON of `CatchingUp`
+    purged                 when the last purge ended, unix ms: what was read of the log before is out of date
 
 Owns names and bounds. Who may decide what is the admin API's; what follows from a decision is that of whoever reads it.
 """
@@ -29,6 +30,7 @@ AUDIT = "audit/"
 NEW_HOSTS_BUDGET = "budget/new_hosts"
 DISCOVERY = "discovery/"
 CATCHING_UP = "catching_up"
+PURGED = "purged"
 
 REQUEST_CRAWL = SETTING + "request_crawl"  # bool; absent: hosts.request_crawl of the configuration
 NEW_PER_DAY = SETTING + "new_per_day"  # int; absent: hosts.new_per_day
@@ -49,10 +51,17 @@ class DomainBan(msgspec.Struct, frozen=True):
 
 
 class Takedown(msgspec.Struct, frozen=True):
-    """An account taken down here. `purge` asks that its frames in the window be replaced as well."""
+    """An account taken down here. `purge` asks that its frames in the window be replaced as well.
+
+    How far that is: `purged_segments` of `segments`, `purged_frames` frames so far; done since `purged_ms`.
+    """
 
     since_ms: int = 0
     purge: bool = False
+    segments: int = 0
+    purged_segments: int = 0
+    purged_frames: int = 0
+    purged_ms: int = 0
 
 
 class Alert(msgspec.Struct, frozen=True):

@@ -34,13 +34,15 @@ class LogSlice:
 class _Place(NamedTuple):
     """Right before message `seq`, which starts at `offset` of chunk `chunk` in `segment`.
 
-    `chunk` 0 stands for the first chunk at or after `seq`.
+    `chunk` 0 stands for the first chunk at or after `seq`. The offset is one in the file `inode`: a purge changes the
+    length of what lies before.
     """
 
     segment: int
     chunk: int
     offset: int
     seq: int
+    inode: int = 0
 
 
 class Reader:
@@ -151,7 +153,7 @@ def _collect(
     if not parts:
         return None
     data = b"".join(parts)
-    next_place = _Place(place.segment, chunk or 0 if offset else 0, offset, seq)
+    next_place = _Place(place.segment, chunk or 0 if offset else 0, offset, seq, env.inode)
     return next_place, LogSlice(first_seq, seq - 1, seq - first_seq, data, time_ms)
 
 
@@ -164,7 +166,7 @@ def _head_of(env: Env, txn: "Txn[memoryview]", chunk: int) -> Head:
 
 def _settle(env: Env, txn: "Txn[memoryview]", place: _Place) -> tuple[int | None, int, int]:
     """`(chunk, offset, seq)` of the message at `place`, or of the next one there is; chunk None when there is none."""
-    if place.chunk:
+    if place.chunk and place.inode == env.inode:
         return place.chunk, place.offset, place.seq
     cursor = txn.cursor(db=env.db[CHUNKS])
     found = cursor.set_range(u64(place.seq))

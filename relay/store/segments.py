@@ -9,14 +9,14 @@ import os
 import shutil
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from relay.store.effects import Head, read_head
-from relay.store.env import TRANSLATED, Env, create_env, open_env, put_last
+from relay.store.env import DATA_FILE, TRANSLATED, Env, create_env, inode_of, open_env, put_last
 from relay.store.errors import Corrupt, StoreClosed
 from relay.store.layout import CHUNKS, EFFECTS, SEGMENT_DBS, u64, u64_of
 from relay.store.settings import LogSettings
@@ -25,8 +25,12 @@ _NAME_DIGITS = 16
 _NEW = ".new"
 _REMOVED = ".removed"
 _SEALED_OPEN_MAX = 8
+_ENTRIES_PER_TXN = 16
 # One append of a batch of the largest frames, and the pages that small appends leave behind before a roll.
 _MAP_BYTES_BEYOND = 1 << 30
+
+
+Change: TypeAlias = Callable[[bytes, int, int], tuple[bytes, int]]
 
 
 class SegmentInfo(NamedTuple):
@@ -106,12 +110,19 @@ class Segments:
             if self._closed:
                 raise StoreClosed("the store was closed")
             held = self._open.pop(name, None)
+            if held is not None and not held.users and self._is_replaced(held):
+                held.env.close()
+                held = None
             if held is None:
                 self._close_idle()
                 held = _Open(self._open_env(name, active=active))
             self._open[name] = held  # again at the end: the order is that of last use
             held.users += 1
             return held
+
+    def _is_replaced(self, held: _Open) -> bool:
+        """Whether a purge has put another file in the place of the one that is open."""
+        return inode_of(held.env.path) not in (0, held.env.inode)
 
     def _open_env(self, name: int, *, active: bool) -> Env:
         path = self.path(name)
@@ -200,6 +211,61 @@ class Segments:
             self._infos[name] = info
         return info
 
+    def rewrite(self, name: int, change: Change) -> int:
+        """Put a changed copy in the place of a sealed segment's file. Returns how many messages changed.
+
+        `change` gets a chunk and its first seq and time, and answers the chunk as it shall be and how many messages
+        differ. The copy is complete and on the disk before it takes the place, in one step: who has the old file open
+        goes on with it until it is opened anew. Nothing happens when nothing differs.
+        """
+        folder = self.path(name).with_suffix(_NEW)
+        with TRANSLATED:
+            shutil.rmtree(folder, ignore_errors=True)
+            copy = create_env(folder, SEGMENT_DBS, map_bytes=self._map_bytes, sync=False)
+        changed = 0
+        try:
+            for entries in self.entries(name):
+                with TRANSLATED, copy.begin(write=True) as txn:
+                    for seq, chunk, effects in entries:
+                        if chunk is not None:
+                            chunk, count = change(chunk, seq, read_head(effects).time_ms)  # noqa: PLW2901 -- the same chunk
+                            changed += count
+                            put_last(txn, copy.db[CHUNKS], u64(seq), chunk)
+                        put_last(txn, copy.db[EFFECTS], u64(seq), effects)
+        finally:
+            copy.close()
+        if changed:
+            self._replace(name, folder)
+        with TRANSLATED:
+            shutil.rmtree(folder)
+        return changed
+
+    def _replace(self, name: int, folder: Path) -> None:
+        with TRANSLATED:
+            if self._sync:
+                sync_file(folder / DATA_FILE)
+            (folder / DATA_FILE).replace(self.path(name) / DATA_FILE)
+            if self._sync:
+                sync_folder(self.path(name))
+        self._infos.pop(name, None)
+
+    def entries(self, name: int) -> Iterator[list[tuple[int, bytes | None, bytes]]]:
+        """Chunks and effects of a sealed segment, a few at a time."""
+        seq = 0
+        while True:
+            with self.borrowed(name, active=False) as env, TRANSLATED, env.begin() as txn:
+                cursor = txn.cursor(db=env.db[EFFECTS])
+                found = cursor.set_range(u64(seq))
+                some: list[tuple[int, bytes | None, bytes]] = []
+                while found and len(some) < _ENTRIES_PER_TXN:
+                    key = cursor.key()
+                    some.append((u64_of(key), txn.get(key, db=env.db[CHUNKS]), cursor.value()))
+                    found = cursor.next()
+            if not some:
+                return
+            seq = some[-1][0] + 1
+            yield some
+
     def rename_away(self, name: int) -> None:
         """Take a sealed segment out of the log; `sweep` deletes it."""
         with self._lock:
@@ -221,6 +287,15 @@ class Segments:
             self._closed = True
             for name in list(self._open):
                 self._doom(name)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

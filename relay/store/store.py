@@ -5,7 +5,7 @@ thread from begin to end, so one thread per process should do all of it. No awai
 while writing the object refuses further use; the process is expected to end and a new one heals what was cut off.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from relay.store.policy import (
     encoded,
     read_policy,
 )
+from relay.store.purge import purge_segment, seal
 from relay.store.read import Reader
 from relay.store.retention import StoreStats, log_bytes, retain
 from relay.store.segments import Segments
@@ -198,7 +199,7 @@ class Store:
             return update_host(self._state.env, txn, host_id, fields)
 
     def update_hosts(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
-        """What a worker reports of several hosts, in one txn. Hosts that are gone are passed over; no report ends a ban."""
+        """What a worker reports of several hosts, in one txn. Hosts that are gone are passed over; a ban stays."""
         with self._state.writing() as txn:
             for host_id, fields in changes.items():
                 report_host(self._state.env, txn, host_id, dict(fields))
@@ -241,6 +242,14 @@ class Store:
     def retain(self, *, by_time: bool = True) -> int:
         """Remove what is out of the window; `by_time=False` while clock and tip are too far apart. Returns segments."""
         return retain(self._state, self._segments, self.settings, by_time=by_time)
+
+    def seal(self) -> tuple[int, ...]:
+        """Begin a new segment with the next append; the names of those that will not change any more."""
+        return seal(self._state, self._segments)
+
+    def purge_segment(self, name: int, dids: Collection[str]) -> int:
+        """Replace what these accounts have in a sealed segment by `#account` (see `relay.store.purge`)."""
+        return purge_segment(self._segments, name, dids)
 
     def audit(self, *, judge_frame: JudgeFrame | None = None, progress: Progress = no_progress) -> Audit:
         """Look at everything and report what is wrong (see `relay.store.inspect`)."""

@@ -39,7 +39,7 @@ class Scene:
         self.clock = Clock()
         self.clock.now_ms = self.writer.time_ms
         self.metrics = Metrics()
-        self.housekeeping = Housekeeping(store, self.metrics.log, data_dir, self.clock)
+        self.housekeeping = Housekeeping(store, self.metrics.log, data_dir, self.clock, lambda: 5_000)
 
     def figure(self, name: str) -> float:
         lines = self.metrics.render().decode().splitlines()
@@ -74,6 +74,16 @@ def test_a_clock_far_from_the_tip_pauses_retention_by_time(scene: Scene, store: 
     scene.clock.now_ms -= side
     scene.housekeeping.work()
     assert store.tip().floor > floor
+
+
+def test_a_clock_that_leaps_and_takes_the_tip_along_pauses_it_too(scene: Scene, store: Store) -> None:
+    """Invariant 6: under traffic the tip follows a wrong clock at once; the time since boot does not."""
+    floor = store.tip().floor
+    scene.clock.now_ms += 100 * HOUR_MS
+    scene.writer.append(1, after_ms=100 * HOUR_MS)
+    scene.housekeeping.work()
+
+    assert store.tip().floor == floor
 
 
 def test_figures_of_log_state_and_disk_are_exposed(scene: Scene) -> None:

@@ -30,7 +30,7 @@ def test_ages_and_moments(text: str, moment: str) -> None:
     assert parse_since(text, START_MS) == moment
 
 
-@pytest.mark.parametrize("text", ["", "2", "h", "-2h", "2 h", "1.5h", "yesterday", "2026-01-31"])
+@pytest.mark.parametrize("text", [" ", "2", "h", "-2h", "2 h", "1.5h", "yesterday", "2026-01-31"])
 def test_what_is_neither_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
         parse_since(text, START_MS)

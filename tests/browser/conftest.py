@@ -1,12 +1,14 @@
 """A real relay with a small network around it, and headless Chromium to look at its pages.
 
-Needs Playwright (`make test-browser` installs it) and Chromium, Debian's or the one that $CHROMIUM names; without them
-every test here is skipped with a line that says so.
+Run by `make test-browser`, which installs Playwright. Needs Chromium, Debian's or the one that $CHROMIUM names. Without
+either, and in `make test`, every test here is skipped with a line that says so. $SCREENSHOTS names a folder for what
+the pages looked like.
 """
 
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,15 @@ FLAGS = (
     "--disable-sync",
 )
 UNKNOWN_DID = did_of(3)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.markexpr == "browser":
+        return
+    skip = pytest.mark.skip(reason="the pages are looked at in a browser by `make test-browser` only")
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(skip)
 
 
 class Stage:
@@ -83,7 +94,7 @@ class Stage:
 
 
 def _now_ms() -> int:
-    return int(__import__("time").time() * 1_000)
+    return time.time_ns() // 1_000_000
 
 
 @pytest.fixture(scope="session")

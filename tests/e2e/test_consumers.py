@@ -100,7 +100,7 @@ class Follower:
 
 
 async def test_random_reconnects_see_every_event_once(relay: RelayProcess) -> None:
-    """Fifty consumers that come and go: what each has over all its connections is the log, byte for byte."""
+    """Invariant 5: what each of fifty that come and go has over all its connections is the log, byte for byte."""
     async with trio.open_nursery() as nursery:
         async with feeding(relay) as log:
             start = log.tip

@@ -53,7 +53,13 @@ FIXED_METRICS = [
     "relay_state_oldest_reader_seconds",
     "relay_worker_up",
 ]
-ADDED_METRICS = ["relay_worker_restarts_total"]
+ADDED_METRICS = [
+    "relay_crawl_host_account_limit_ratio",
+    "relay_crawl_hosts_near_account_limit",
+    "relay_crawl_hosts_near_rate_limit",
+    "relay_crawl_hosts_over_account_limit",
+    "relay_worker_restarts_total",
+]
 
 # Fields that no operator sets: they follow from other keys, or are bounds nobody had a reason to move.
 INNER_FIELDS = {

@@ -235,14 +235,58 @@ async def test_forced_refreshes_are_bounded_per_did_and_per_host(
     settings = replace(IdentitySettings(), refresh_per_minute=8)
     resolver = await started(nursery, Directory(), Clock(), settings=settings)
 
-    granted = [resolver.may_refresh(DID, "a.example.com") for _ in range(10)]
-    assert granted.count(True) == REFRESHES_PER_DID_BURST
-    spent = [resolver.may_refresh(f"did:plc:{n}", "b.example.com") for n in range(10)]
-    assert spent.count(True) == 8
+    granted = [resolver.refresh_wait_seconds(DID, "a.example.com") for _ in range(10)]
+    assert granted == [0.0] * REFRESHES_PER_DID_BURST + [None] * (10 - REFRESHES_PER_DID_BURST)
+    waits = [resolver.refresh_wait_seconds(f"did:plc:{n}", "b.example.com") for n in range(10)]
+    assert waits[:8] == [0.0] * 8
+    assert waits[8:] == [pytest.approx(7.5), pytest.approx(15.0)]
 
     autojump_clock.jump(61)
-    assert resolver.may_refresh(DID, "a.example.com")
-    assert not resolver.may_refresh(DID, "a.example.com")
+    again = [resolver.refresh_wait_seconds(DID, "a.example.com") for _ in range(2)]
+    assert again == [0.0, None]
+
+
+async def test_nobody_uses_up_the_refreshes_of_another_host(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    resolver = await started(nursery, Directory(), Clock())
+    while resolver.refresh_wait_seconds(DID, "hostile.example.com") is not None:
+        pass
+
+    assert resolver.refresh_wait_seconds(DID, "home.example.com") == 0.0
+
+
+async def test_a_stale_document_is_never_used_for_want_of_a_budget(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It is waited for, longer each time a host marks it over and over."""
+    resolver = await started(nursery, Directory(), Clock())
+    waits = [resolver.stale_wait_seconds(DID, "a.example.com") for _ in range(REFRESHES_PER_DID_BURST + 2)]
+
+    assert waits[:REFRESHES_PER_DID_BURST] == [0.0] * REFRESHES_PER_DID_BURST
+    assert waits[REFRESHES_PER_DID_BURST:] == [pytest.approx(60), pytest.approx(120)]
+
+
+async def test_what_was_asked_before_a_change_does_not_count_as_fresh(nursery: trio.Nursery) -> None:
+    """A lookup under way when the `#identity` comes may answer with what was so before it."""
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock)
+    await resolver.resolve(DID)
+    directory.gate = trio.Event()
+    answers: list[Identity] = []
+
+    async def ask() -> None:
+        answers.append(await resolver.resolve(DID))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        resolver.mark_stale(DID)
+        directory.gate.set()
+
+    assert answers[0].stale
+    assert not (await resolver.resolve(DID)).stale
 
 
 async def test_a_did_given_up_is_forgotten_after_its_time_and_within_its_bound(nursery: trio.Nursery) -> None:

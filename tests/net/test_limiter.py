@@ -114,3 +114,11 @@ def test_a_count_of_a_long_silence_costs_no_loop() -> None:
 
     assert count.count(1e12) == 0
     assert math.isclose(count.delay_seconds(1e12), 0.0)
+
+
+def test_tokens_still_to_come_can_be_reserved_one_after_the_other() -> None:
+    bucket = TokenBucket(rate=2.0, burst=2, now=0.0)
+
+    assert [bucket.reserve(0.0) for _ in range(4)] == [0.0, 0.0, 0.5, 1.0]
+    assert not bucket.take(1.0)
+    assert bucket.take(1.5)

@@ -208,6 +208,20 @@ async def test_head_gets_the_headers_of_get_and_no_body(start: Start) -> None:
     assert b'"method":"GET"' in body
 
 
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"HEAD x HTTP/1.1\r\nHost: a\r\n\r\n", b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"],
+)
+async def test_a_head_that_is_refused_gets_no_body_and_ends_alone(start: Start, request_bytes: bytes) -> None:
+    """Invariant 9: the refusal of a HEAD is a response to a HEAD."""
+    relay = await start(echo)
+    reply = await talk(relay, request_bytes)
+
+    assert status_of(reply) in {400, 413}
+    assert reply.endswith(b"\r\n\r\n")
+    assert status_of(await talk(relay, GET)) == 200
+
+
 async def test_a_status_without_a_body_keeps_the_connection_in_step(start: Start) -> None:
     async def answer(request: Request) -> Response:
         return Response(204, (), b"ignored")

@@ -1,5 +1,7 @@
 """`relay.protocol.cid`: the 36 bytes and the 59 characters."""
 
+import base64
+
 import multiformats
 import pytest
 from hypothesis import given
@@ -79,3 +81,8 @@ def test_public_invalid_texts() -> None:
         if line and not line.startswith("#"):
             with pytest.raises(CidError):
                 cid.from_text(line)
+
+
+@given(st.binary(min_size=36, max_size=36))
+def test_text_is_the_base32_of_the_standard_library(data: bytes) -> None:
+    assert cid.to_text(data) == "b" + base64.b32encode(data).decode().rstrip("=").lower()

@@ -198,7 +198,7 @@ def test_record_key_characters_are_those_of_record_keys() -> None:
     ],
 )
 def test_supported_dids(did: str, public: bool, localhost: bool) -> None:
-    """Checklist 141, 142, 146 to 148: did:plc of its shape, did:web of a bare public host, localhost by configuration."""
+    """Checklist 141, 142, 146 to 148: did:plc of its shape, did:web of a public host, localhost by configuration."""
     assert syntax.is_supported_did(did) is public
     assert syntax.is_supported_did(did, allow_localhost=True) is localhost
 

@@ -16,6 +16,7 @@ from relay.store.store import Store
 from relay.world.host import SimulatedHost
 from relay.world.loopback import origin, serve_on_loopback
 from tests.support.serving import LOG, Reply, Serving, serve
+from tests.support.until import until
 
 HOSTS = HostSettings(allow_private=True, allow_insecure=True, new_per_day=3)
 PRIVATE = ServeRoleSettings(log=LOG, hosts=HOSTS)
@@ -116,9 +117,8 @@ async def test_a_host_that_does_not_answer_gets_no_row(tmp_path: Path, nursery: 
         await trio.lowlevel.checkpoint()
         return Response(200, (), b'{"did":"' + b"a" * 10_000_000)
 
-    names = ["localhost:1"]
-    for answer in (redirect, flood):
-        names.append(origin(await nursery.start(serve_on_loopback, Site(answer), 0)).removeprefix("http://"))
+    sites = [origin(await nursery.start(serve_on_loopback, Site(answer), 0)) for answer in (redirect, flood)]
+    names = ["localhost:1", *(url.removeprefix("http://") for url in sites)]
     async with serve(tmp_path, PRIVATE) as serving:
         for name in names:
             reply = await ask(serving, name)
@@ -201,10 +201,7 @@ async def test_siblings_hear_of_it_once_and_never_of_what_came_through_a_relay(
         assert (await ask(serving, other, Via="1.1 atproto-relay")).status == 200
         for _ in range(3):
             assert (await ask(serving, name)).status == 200
-        with trio.fail_after(5):
-            while not heard:
-                await trio.sleep(0.01)
-        await trio.sleep(0.05)
+        await until(lambda: len(heard) > 0)
     (request,) = heard
     assert (request.method, request.path) == ("POST", PATH)
     assert msgspec.json.decode(request.body) == {"hostname": f"http://{name}"}

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from relay.crawl.settings import HostSettings, TierSettings
-from relay.crawl.subscription import BEHIND_MAX, GAP_RESTART
+from relay.crawl.subscription import BEHIND_MAX, GAP_CURSOR, GAP_RESTART, GAP_SLOW
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
 from relay.ingest.worker import Worker
@@ -196,6 +196,7 @@ async def reading(made: Republic) -> AsyncIterator[Worker]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # twenty seconds of one core, which others may be using too
 async def test_every_honest_host_is_read_again_by_itself_and_the_rows_say_what_is_so(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -354,6 +355,52 @@ async def test_a_deleted_account_makes_room_and_a_host_over_its_rate_loses_nothi
         await trio.sleep(4 * HOUR)
         row = made.row(plain)
         assert (row.accepted, row.status, row.last_error) == (60, "active", "")
+
+
+async def test_what_may_have_lost_events_is_kept_with_its_time(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Checklist 54: a host that cut us off as too slow, and one whose window no longer reaches back to our cursor."""
+    async with republic(tmp_path, hosts=9) as made, reading(made):
+        slow, outdated = made.of_kind("plain")[0], made.of_kind("silent")[0]
+        for number in (slow, outdated):
+            made.write(number)
+        await trio.sleep(30)
+        assert {made.row(number).possible_gap for number in (slow, outdated)} == {""}
+        made.hosts[slow].plant(error_frame("ConsumerTooSlow", "could not keep up"))
+        made.net.dead.add(made.names[outdated])
+        made.hosts[outdated].cut()
+        await trio.sleep(20)
+        for _ in range(3):
+            made.write(outdated)
+        made.hosts[outdated].window.expire(4)
+        made.net.dead.discard(made.names[outdated])
+        await trio.sleep(5 * MINUTE)
+        found = [made.row(number) for number in (slow, outdated)]
+        assert [row.possible_gap for row in found] == [GAP_SLOW, GAP_CURSOR]
+        assert all(row.possible_gap_ms > START_MS + 30_000 for row in found)
+        assert [(row.status, row.last_error) for row in found] == [("active", "")] * 2
+
+
+async def test_a_ban_ends_the_connection_and_its_end_begins_one_whatever_the_worker_reports(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Checklist 259, and a new place in the stream by an operator's word."""
+    async with republic(tmp_path, hosts=9) as made, reading(made):
+        number = made.of_kind("plain")[0]
+        made.write(number)
+        await trio.sleep(LIFE_SIGN_SECONDS + 10)
+        host_id = made.row(number).host_id
+        made.store.update_host(host_id, status="banned", since_ms=made.now_ms())
+        await trio.sleep(LIFE_SIGN_SECONDS + 10)
+        assert (made.hosts[number].connections, made.row(number).status) == (0, "banned")
+        made.store.update_host(host_id, status="idle", since_ms=made.now_ms(), asked_ms=made.now_ms())
+        await trio.sleep(LIFE_SIGN_SECONDS + 10)
+        assert (made.hosts[number].connections, made.row(number).status) == (1, "active")
+        made.store.update_host(host_id, cursor=0, epoch=made.row(number).epoch + 1, reconnect_ms=made.now_ms())
+        await trio.sleep(LIFE_SIGN_SECONDS + 10)
+        assert made.hosts[number].handshakes[-1].cursor == "0"
+        assert (made.row(number).cursor, made.row(number).epoch) == (1, 1)
 
 
 def statuses(store: Store, dids: list[str]) -> list[str]:

@@ -276,10 +276,7 @@ class Died(BaseException):
 
 @pytest.mark.parametrize("step", ["floor_moved", "segment_renamed"])
 def test_a_pass_that_was_cut_off_is_finished_by_the_next(tmp_path: Path, step: str) -> None:
-    """Invariant 6: the floor has moved, so the segment is no longer part of the log, even if the window is wider by then.
-
-    What is above the floor is not touched.
-    """
+    """Invariant 6: the floor has moved, so what is below it leaves, even if the window is wider now, and no more."""
 
     def die(name: str) -> None:
         if name == step:

@@ -10,7 +10,7 @@ from typing import Any
 from relay.crawl.settings import HostSettings
 from relay.serve.settings import ConsumerSettings, ServeRoleSettings
 from relay.verify.chain import AccountState
-from tests.support.log_writer import HOSTNAME, did_of
+from tests.support.log_writer import HOSTNAME, START_MS, did_of
 from tests.support.serving import LOG, Reply, Serving, request, serve
 
 PASSWORD = "correct horse battery staple"
@@ -45,6 +45,10 @@ class Desk:
         """A host's row as it is stored."""
         with self.store.view() as view:
             return view.host_named(hostname)
+
+    def add(self, hostname: str) -> None:
+        """A host that is known."""
+        self.store.add_host(hostname, insecure=False, now_ms=START_MS)
 
     def account(self, did: str = DID) -> Any:
         """An account's row as it is stored."""

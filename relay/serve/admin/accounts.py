@@ -159,4 +159,12 @@ def _describe(view: View, did: str, row: AccountState) -> dict[str, Any]:
 
 
 def _describe_takedown(did: str, takedown: Takedown) -> dict[str, Any]:
-    return {"did": did, "since": format_datetime(takedown.since_ms), "purge": takedown.purge}
+    shown: dict[str, Any] = {"did": did, "since": format_datetime(takedown.since_ms), "purge": takedown.purge}
+    if takedown.purge:
+        shown["purged"] = {
+            "segments": takedown.segments,
+            "segmentsDone": takedown.purged_segments,
+            "frames": takedown.purged_frames,
+            "finished": format_datetime(takedown.purged_ms) if takedown.purged_ms else None,
+        }
+    return shown

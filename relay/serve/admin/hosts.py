@@ -5,7 +5,7 @@ workers look again when its generation moves; a ban ends the subscription, its e
 crawled at all is decided where the public asks for it too (`relay.serve.crawlrequest`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,15 @@ from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.limits import UPSTREAM_SEQ_MAX
 from relay.serve.admin.hostviews import host_details, is_connected
-from relay.serve.admin.inputs import body_of, flag, host_param, known_host, origin_of, success
+from relay.serve.admin.inputs import body_of, flag, host_param, known_host, success
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, Route
 from relay.serve.xrpc import Refusal, bad_request, hostname_body
 from relay.store.hosts import HostRow
 from relay.store.policy import ALERT, Alert, decoded, encoded
 from relay.store.store import Store
+
+Admit = Callable[[str, Mapping[str, str]], Awaitable[HostRow]]
 
 ACCOUNT_LIMIT_MAX = 1_000_000_000
 RATE_MAX = 1_000_000_000
@@ -60,8 +62,11 @@ class CursorBody(msgspec.Struct, frozen=True):
 class Hosts:
     """Changes of hosts. `admit` takes the hostname of an operator's requestCrawl and makes or revives its row."""
 
-    def __init__(self, store: Store, settings: HostSettings, *, offload: Offload, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, settings: HostSettings, admit: Admit, *, offload: Offload, now_ms: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._admit = admit
         self._settings = settings
         self._offload = offload
         self._now_ms = now_ms
@@ -81,22 +86,8 @@ class Hosts:
             yield f"/admin/{name}", Route(PROCEDURE, endpoint)
 
     async def add(self, request: Request) -> Response:
-        """`pds/requestCrawl`: as the public one without its budget and its switch; domain bans still hold."""
-        origin = origin_of(hostname_body(request.body), self._settings)
-        with self._store.view() as view:
-            host, ban = view.host_named(origin.name), view.domain_ban(origin.name)
-        if ban is not None:
-            raise Refusal(400, "HostBanned", f"the domain {ban} is banned")
-        if host is None:
-            start = self._settings.start
-            add = partial(
-                self._store.add_host, origin.name, insecure=not origin.tls, now_ms=self._now_ms(), start=start
-            )
-            await self._offload(add)
-        elif host.status == "banned":
-            raise Refusal(400, "HostBanned", "the host is banned; unblock it first")
-        elif not is_connected(host):
-            await self._update(host, asked_ms=self._now_ms())
+        """`pds/requestCrawl`: as the public one without its budget, rates and switch; bans and the check hold."""
+        await self._admit(hostname_body(request.body), request.headers)
         return success()
 
     async def change_limits(self, request: Request) -> Response:

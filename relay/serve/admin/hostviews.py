@@ -5,10 +5,10 @@ it is asked for.
 """
 
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
-from relay.crawl.settings import HostSettings, TierSettings
+from relay.crawl.limits import limits_of
+from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.syntax import format_datetime
 from relay.serve.admin.figures import Figures
@@ -94,11 +94,10 @@ class HostViews:
         host = host_param(self._store, request, "hostname")
         with self._store.view() as view:
             notes = view.notes(host.host_id)
-            throttled = len(view.throttled(host.host_id, 1_000))
             ban, alert = view.domain_ban(host.hostname), _alert(view, host.hostname)
         answer = host_details(host, self._settings)
         answer |= {"ratePerSecond": self._figures.rate(host.host_id), "rates": self._figures.rates(host.host_id)}
-        answer |= {"throttledAccounts": throttled, "domainBan": ban, "alertsSilenced": alert.silenced}
+        answer |= {"domainBan": ban, "alertsSilenced": alert.silenced}
         answer["lastDrops"] = [describe_note(note) for note in notes]
         return json_response(200, answer)
 
@@ -119,7 +118,7 @@ class HostViews:
             "Blocked": row.status == "banned",
             "CrawlRateLimit": 0,
             "RepoCount": row.account_count,
-            "RepoLimit": limits["accounts"],
+            "RepoLimit": limits.accounts,
             "HasActiveConnection": connected,
             "EventsSeenSinceStartup": row.accepted + sum(row.dropped.values()),
             "UserCount": row.account_count,
@@ -128,30 +127,13 @@ class HostViews:
             "AccountLimitAlertSentAt": format_datetime(alert.sent_ms) if alert.sent_ms else None,
         }
         for key, (name, seconds) in _WINDOWS.items():
-            answer[key] = {"Max": limits[name] if connected else -1, "Window": seconds}
+            answer[key] = {"Max": getattr(limits, name) if connected else -1, "Window": seconds}
         return answer
 
 
 def is_connected(row: HostRow) -> bool:
     """Whether the last that a worker reported of the host is an open connection."""
     return row.connected_ms > 0 and row.status != "banned"
-
-
-def limits_of(row: HostRow, settings: HostSettings) -> dict[str, Any]:
-    """The limits in force: an operator's for this host, else those of its tier."""
-    name = row.tier if row.tier in settings.tiers else tier_of(row.hostname, settings)
-    tier = settings.tiers.get(name, TierSettings())
-    return {
-        "tier": name,
-        "accounts": tier.account_limit if row.account_limit is None else row.account_limit,
-        **{rate: row.rates.get(rate, getattr(tier, rate)) for rate in ("per_second", "per_hour", "per_day")},
-    }
-
-
-def tier_of(hostname: str, settings: HostSettings) -> str:
-    """The tier whose globs take the host; the last that does, since tiers of an operator's own come last."""
-    taken = [name for name, tier in settings.tiers.items() if any(fnmatchcase(hostname, glob) for glob in tier.hosts)]
-    return taken[-1] if taken else "default"
 
 
 def host_details(row: HostRow, settings: HostSettings) -> dict[str, Any]:
@@ -173,15 +155,20 @@ def host_details(row: HostRow, settings: HostSettings) -> dict[str, Any]:
         "proven": row.proven,
         "knownAtInstall": row.known_at_install,
         "accounts": row.account_count,
-        "accountLimit": limits["accounts"],
+        "throttledAccounts": row.throttled_count,
+        "accountLimit": limits.accounts,
         "accountLimitOverride": row.account_limit,
-        "tier": limits["tier"],
+        "tier": limits.tier,
         "tierOverride": row.tier,
-        "limits": {"perSecond": limits["per_second"], "perHour": limits["per_hour"], "perDay": limits["per_day"]},
+        "limits": {"perSecond": limits.per_second, "perHour": limits.per_hour, "perDay": limits.per_day},
         "rateOverrides": row.rates,
         "firstSeen": _time(row.first_seen_ms),
         "firstEvent": _time(row.first_event_ms),
         "lastEvent": _time(row.last_event_ms),
+        "lastAccepted": _time(row.last_accepted_ms),
+        "catchingUpSeconds": row.lag_ms // 1_000 or None,
+        "possibleGap": row.possible_gap or None,
+        "possibleGapAt": _time(row.possible_gap_ms),
         "accepted": row.accepted,
         "dropped": row.dropped,
         "remarks": row.remarks,

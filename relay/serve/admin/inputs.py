@@ -4,10 +4,9 @@ from typing import TypeVar
 
 import msgspec
 
-from relay.crawl.settings import HostSettings
 from relay.net.errors import HostRefused
 from relay.net.exchange import Request, Response, json_response
-from relay.net.guard import Origin, check_hostname
+from relay.net.guard import check_hostname
 from relay.protocol.syntax import is_did
 from relay.serve.xrpc import Refusal, bad_request, optional, required
 from relay.store.hosts import HostRow
@@ -49,14 +48,6 @@ def did_of(text: str) -> str:
     if not is_did(text):
         raise bad_request("did is not a valid DID")
     return text
-
-
-def origin_of(text: str, settings: HostSettings) -> Origin:
-    """Where a host is that an operator named; http is an operator's to allow. Raises `Refusal`."""
-    try:
-        return check_hostname(text, allow_private=settings.allow_private, allow_insecure=True)
-    except HostRefused as refused:
-        raise Refusal(400, "BadRequest", str(refused)) from None
 
 
 def known_host(store: Store, text: str) -> HostRow:

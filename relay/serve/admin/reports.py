@@ -5,7 +5,7 @@ of the whole window are read out of the log, which knows when each chunk was app
 of this worker, which begin when it does.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from relay.serve.admin.hostviews import STATUSES, is_connected
 from relay.serve.admin.inputs import whole_number
 from relay.serve.admin.peers import Peers
 from relay.serve.crawlrequest import Offload
+from relay.serve.crew import Findings
 from relay.serve.pages import describe_window
 from relay.serve.routes import QUERY, STREAM, Route
 from relay.serve.xrpc import Refusal
@@ -36,10 +37,11 @@ _RECENT_SAMPLES = 5  # of which a present rate is made
 
 
 class Machine(NamedTuple):
-    """What the store does not know. `disk_free` gives bytes, `now_ms` unix milliseconds."""
+    """What the store does not know: unix milliseconds, free bytes, and what `/_ready` says."""
 
     now_ms: Callable[[], int]
     disk_free: Callable[[], int]
+    findings: Callable[[], Awaitable[Findings]]
 
 
 class Reports:
@@ -115,9 +117,11 @@ class Reports:
         lags = [each["lag_seconds"] for each in consumers if each["lag_seconds"] is not None]
         events_rate, drops_rate = self._present_rates()
         window = self._store.window()
+        reasons, warnings = await self._machine.findings()
         return {
             "version": __version__,
             "time": format_datetime(self._machine.now_ms()),
+            "ready": {"reasons": reasons, "warnings": warnings},
             "window": {**describe_window(window), "events": held(window)},
             "eventsPerSecond": events_rate,
             "dropsPerSecond": drops_rate,

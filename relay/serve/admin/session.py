@@ -26,6 +26,7 @@ def secret_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         key_fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(key_fd, "wb") as file:

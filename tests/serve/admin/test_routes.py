@@ -1,16 +1,21 @@
 """Every admin route of the reference relay: its path, parameters, JSON keys and what it does, over a real worker."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trio
 
+from relay.net.server import Request, Response, Site, json_response, serve_http
 from relay.protocol.frame import MessageFrame, parse_frame
-from relay.store.policy import NEW_PER_DAY, REQUEST_CRAWL
+from relay.store.policy import NEW_PER_DAY, PURGED, REQUEST_CRAWL
+from relay.world.host import SimulatedHost
 from tests.support.fake_consumer import seq_of
-from tests.support.log_writer import HOSTNAME
-from tests.support.operating import DID, Desk, operating
+from tests.support.log_writer import HOSTNAME, did_of
+from tests.support.operating import DID, SETTINGS, Desk, basic, operating
+from tests.support.until import until
 
 OK = {"success": "true"}
 UNKNOWN_DID = "did:plc:" + "z" * 24
@@ -81,19 +86,8 @@ CASES = [
     Case("take down nothing", "POST", "repo/takeDown", {}, 400, "InvalidRequest"),
     Case("restore", "POST", "repo/reverseTakedown", {"did": DID}, 200, OK),
     Case("restore unknown", "POST", "repo/reverseTakedown", {"did": UNKNOWN_DID}, 404, "RepoNotFound"),
-    Case(
-        "add", "POST", "pds/requestCrawl", {"hostname": "new.example.org"}, 200, OK, lambda d: d.host("new.example.org")
-    ),
     Case("add again", "POST", "pds/requestCrawl", {"hostname": HOSTNAME}, 200, OK),
-    Case(
-        "add http",
-        "POST",
-        "pds/requestCrawl",
-        {"hostname": "http://localhost:99"},
-        200,
-        OK,
-        lambda d: d.host("localhost:99"),
-    ),
+    Case("add nobody", "POST", "pds/requestCrawl", {"hostname": "http://localhost:1"}, 400, "HostNotFound"),
     Case("add a path", "POST", "pds/requestCrawl", {"hostname": "https://a.example.com/x"}, 400, "BadRequest"),
     Case("add nothing", "POST", "pds/requestCrawl", {}, 400, "InvalidRequest"),
     Case(
@@ -135,6 +129,49 @@ async def test_a_route_answers_and_does_as_documented(case: Case, tmp_path: Path
         assert reply.status == case.status, reply.body
         assert (reply.json["error"] if case.status >= 400 else reply.json) == case.answer
         assert case.after(desk)
+
+
+async def test_an_operator_adds_a_host_whatever_the_public_may(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """No switch and no budget holds; the host has to answer as a PDS, and to be under no ban."""
+    host = SimulatedHost()
+    await nursery.start(host.serve)
+    name = host.url.removeprefix("http://")
+    async with operating(tmp_path) as desk:
+        await desk.post("subs/setEnabled?enabled=false")
+        await desk.post("subs/setPerDayLimit?limit=0")
+        assert (await desk.post("pds/requestCrawl", {"hostname": host.url})).json == OK
+        assert (desk.host(name).status, desk.host(name).insecure) == ("active", True)
+
+        await desk.post(f"pds/block?host={host.url}")
+        assert (await desk.post("pds/requestCrawl", {"hostname": host.url})).json["error"] == "HostBanned"
+        await desk.post(f"pds/unblock?host={name}")
+        assert desk.host(name).status == "idle"
+    nursery.cancel_scope.cancel()
+
+
+async def test_siblings_are_told_what_concerns_them_too(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """With the password and a mark against loops; a request that came from a relay is not sent on."""
+    told: list[Request] = []
+
+    async def answer(request: Request) -> Response:
+        told.append(request)
+        return json_response(200, {})
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    await nursery.start(serve_http, listeners, Site(answer))
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with operating(tmp_path, replace(SETTINGS, siblings=(url,))) as desk:
+        await desk.post("subs/setEnabled?enabled=false")
+        await desk.post("repo/takeDown", {"did": UNKNOWN_DID})
+        await desk.post("repo/takeDown", {"did": DID}, Via="1.1 atproto-relay")
+        await desk.post(f"pds/block?host={HOSTNAME}")
+        await until(lambda: bool(told))
+    (request,) = told
+    nursery.cancel_scope.cancel()
+
+    assert (request.method, request.path, request.query) == ("POST", "/admin/pds/block", (("host", HOSTNAME),))
+    assert request.headers["authorization"] == basic()["Authorization"]
+    assert "atproto-relay" in request.headers["via"]
 
 
 async def test_the_list_of_hosts_has_the_keys_of_the_reference(tmp_path: Path) -> None:
@@ -188,7 +225,6 @@ async def test_an_alert_of_a_sibling_is_remembered_unless_an_older_one(tmp_path:
 async def test_what_was_decided_survives_a_restart(tmp_path: Path) -> None:
     """Checklist 266: bans of hosts and domains, limits, takedowns, switches, the audit log."""
     decisions = [
-        ("pds/requestCrawl", {"hostname": "a.b.example.org"}),
         ("subs/banDomain", {"Domain": "example.org"}),
         (f"pds/block?host={HOSTNAME}", None),
         ("pds/changeLimits", {"host": HOSTNAME, "repo_limit": 5}),
@@ -197,6 +233,7 @@ async def test_what_was_decided_survives_a_restart(tmp_path: Path) -> None:
         ("subs/setPerDayLimit?limit=3", None),
     ]
     async with operating(tmp_path) as desk:
+        desk.add("a.b.example.org")
         for path, body in decisions:
             assert (await desk.post(path, body)).json == OK
 
@@ -217,7 +254,7 @@ async def test_the_end_of_a_domain_ban_frees_whom_it_banned(tmp_path: Path) -> N
     hosts = ["a.example.org", "b.example.org", "c.sub.example.org"]
     async with operating(tmp_path) as desk:
         for name in hosts:
-            await desk.post("pds/requestCrawl", {"hostname": name})
+            desk.add(name)
         await desk.post("pds/block?host=a.example.org")
         for domain in ("example.org", "sub.example.org"):
             await desk.post("subs/banDomain", {"Domain": domain})
@@ -276,3 +313,24 @@ async def test_consumers_are_listed_and_sent_away(tmp_path: Path) -> None:
 
         assert (await desk.post("consumers/kick", {"id": listed["id"]})).json == OK
         assert (await consumer.receive()).code == 1008  # type: ignore[union-attr]  # the end, not a frame
+
+
+async def test_what_a_worker_holds_in_memory_is_purged_too(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A consumer that comes with a cursor after the purge gets what the log holds by then."""
+    async with operating(tmp_path) as desk:
+        store, writer = desk.store, desk.serving.log
+        (seq,) = writer.append(1, pad_bytes=100)
+        async with desk.serving.connect(f"?cursor={seq - 1}") as consumer:
+            assert await consumer.frames(1) == [writer.frames[seq]]
+        for name in store.seal():
+            assert store.purge_segment(name, (did_of(0),))
+        store.set_policy(PURGED, b"1")
+        await trio.sleep(3)
+        async with desk.serving.connect(f"?cursor={seq - 1}") as consumer:
+            (purged,) = await consumer.frames(1)
+
+    frame = parse_frame(purged)
+    assert isinstance(frame, MessageFrame)
+    assert (frame.payload["seq"], frame.payload["status"], "pad" in frame.payload) == (seq, "takendown", False)

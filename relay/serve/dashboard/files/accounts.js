@@ -1,11 +1,16 @@
 // One account by its DID: what consumers are told, why, and takedown. Without a DID, the accounts that are taken down.
 
 import { get, post } from "/dash/api.js";
-import { action, attempt, badge, dropTable, facts, h, moment, panel, sure, table, title } from "/dash/view.js";
+import { action, attempt, badge, dropTable, facts, h, moment, number, panel, sure, table, title } from "/dash/view.js";
 
 function word(account) {
   if (account.active) return badge("active");
   return badge(account.status ?? "inactive");
+}
+
+function purge({ purged }) {
+  if (purged.finished) return ["done ", moment(purged.finished), `, ${number(purged.frames)} events replaced`];
+  return purged.segments ? `segment ${number(purged.segmentsDone)} of ${number(purged.segments)}` : "begins in a moment";
 }
 
 function told(account) {
@@ -14,7 +19,8 @@ function told(account) {
     ["Consumers are told", account.active ? "active" : `not active${account.status ? `: ${account.status}` : ""}`],
     ["Its host says", upstream],
     ["This relay says", account.localStatus ?? "nothing of its own"],
-    ["Taken down", account.takedown ? [moment(account.takedown.since), account.takedown.purge ? ", with purge" : ""] : null],
+    ["Taken down", account.takedown ? moment(account.takedown.since) : null],
+    ["Purge of the window", account.takedown?.purge ? purge(account.takedown) : null],
     ["Host", account.hostname ? h("a", { href: `#/host/${account.hostname}` }, account.hostname) : null],
     ["PDS by its DID", account.identity ? (account.identity.tombstone ? "the DID is gone" : account.identity.pds ?? "names none") : "not resolved yet"],
     ["Resolved", account.identity ? moment(account.identity.fetched) : null],
@@ -29,15 +35,14 @@ async function list() {
   return panel("Taken down here", { end: found.cursor ? "the first 500" : `${found.takedowns.length} in all` }, table("Accounts taken down", [
     { head: "Account", class: "did", cell: (row) => h("a", { href: `#/accounts/${row.did}` }, row.did) },
     { head: "Since", cell: (row) => moment(row.since) },
-    { head: "Purge", cell: (row) => (row.purge ? "asked for" : "no") },
+    { head: "Purge", cell: (row) => (row.purge ? purge(row) : "not asked for") },
   ], found.takedowns, { empty: "No account is taken down." }));
 }
 
 export async function accounts(place, did) {
   const input = h("input", { name: "did", value: did, required: true, placeholder: "did:plc:…", autocapitalize: "none", spellcheck: "false" });
   const search = h("form", { class: "line", role: "search", onsubmit: (event) => { event.preventDefault(); location.hash = `#/accounts/${input.value.trim()}`; } }, h("label", { class: "grow" }, "DID of an account", input), h("button", {}, "Look up"));
-  const body = h("div", {});
-  body.style.display = "contents";
+  const body = h("div", { class: "bare" });
   place.append(title("Accounts"), panel(null, search), body);
 
   async function load() {

@@ -27,8 +27,8 @@ function clock(time, range) {
   return range > 20 * 3600e3 ? `${date.toLocaleDateString([], { month: "short", day: "numeric" })} ${hour}` : hour;
 }
 
-// series: [{ name, values }], as long as `times`; the n-th has the n-th colour. `note` replaces a chart without points.
-export function lineChart({ label, times, series, note }) {
+// series: [{ name, values }], as long as `times`; the n-th has the n-th colour from `first` on. `note` replaces a chart without points.
+export function lineChart({ label, times, series, note, first = 1, legend = false }) {
   const figure = h("figure", {});
   if (times.length < 2) {
     figure.append(h("p", { class: "empty" }, note));
@@ -41,6 +41,7 @@ export function lineChart({ label, times, series, note }) {
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
   const tip = h("div", { class: "tip", hidden: true, "aria-live": "polite" });
   const cross = s("g", { visibility: "hidden" });
+  const colour = (at) => ((at + first - 1) % 6) + 1;
   let width = WIDTH;
 
   function draw() {
@@ -61,8 +62,8 @@ export function lineChart({ label, times, series, note }) {
     }
     series.forEach((each, at) => {
       const points = times.map((time, index) => `${x(time, width).toFixed(1)},${y(each.values[index]).toFixed(1)}`);
-      if (series.length === 1) svg.append(s("polygon", { class: `fill f${at + 1}`, points: `${x(from, width)},${y(0)} ${points.join(" ")} ${x(to, width)},${y(0)}` }));
-      svg.append(s("polyline", { class: `stroke s${at + 1}`, points: points.join(" ") }));
+      if (series.length === 1) svg.append(s("polygon", { class: `fill f${colour(at)}`, points: `${x(from, width)},${y(0)} ${points.join(" ")} ${x(to, width)},${y(0)}` }));
+      svg.append(s("polyline", { class: `stroke s${colour(at)}`, points: points.join(" ") }));
     });
     svg.append(cross);
   }
@@ -76,7 +77,7 @@ export function lineChart({ label, times, series, note }) {
     const at = x(times[index], width);
     cross.replaceChildren(
       s("line", { class: "cross", x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM }),
-      ...series.map((each, number) => s("circle", { class: `dot f${number + 1}`, cx: at, cy: y(each.values[index]), r: 4 })));
+      ...series.map((each, number) => s("circle", { class: `dot f${colour(number)}`, cx: at, cy: y(each.values[index]), r: 4 })));
     const lines = series.filter((each) => series.length === 1 || each.values[index] > 0).map((each) => h("div", {}, series.length > 1 ? `${each.name} ` : "", h("strong", {}, `${rate(each.values[index])}/s`)));
     tip.replaceChildren(h("div", { class: "soft" }, clock(times[index], range)), ...lines);
     const scale = svg.clientWidth / width;
@@ -100,7 +101,7 @@ export function lineChart({ label, times, series, note }) {
   new ResizeObserver(() => { draw(); choose(null); }).observe(svg);
   draw();
   figure.append(svg, tip);
-  if (series.length > 1) figure.append(h("ul", { class: "legend" }, series.map((each, at) => h("li", {}, h("span", { class: `key k${at + 1}` }), each.name))));
+  if (legend) figure.append(h("ul", { class: "legend" }, series.map((each, at) => h("li", {}, h("span", { class: `key k${colour(at)}` }), each.name))));
   return figure;
 }
 

@@ -12,8 +12,7 @@ function lag(row) {
 }
 
 export async function consumers(place) {
-  const list = h("div", {}), count = h("span", {});
-  list.style.display = "contents";
+  const list = h("div", { class: "bare" }), count = h("span", {});
 
   async function kick(row) {
     if (!(await sure(`Send ${row.remote_addr} away?`, `${row.user_agent || "It names no user agent"}. Its connection is closed; it may come back with its cursor.`, "Close connection"))) return;

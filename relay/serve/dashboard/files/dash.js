@@ -56,8 +56,7 @@ async function show() {
   }
   shown?.close?.();
   shown = null;
-  const place = h("div", {});
-  place.style.display = "contents";
+  const place = h("div", { class: "bare" });
   const made = await attempt(() => page(place, decodeURIComponent(rest.join("/")), latest));
   if (mine !== turn || !made) return;
   main.replaceChildren(place);

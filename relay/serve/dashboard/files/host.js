@@ -1,7 +1,7 @@
 // One host: how it is doing, its limits, its last drops, and everything an operator can do to it.
 
 import { get, post } from "/dash/api.js";
-import { action, ago, attempt, badge, bars, dropTable, facts, h, moment, number, panel, rate, sure, title } from "/dash/view.js";
+import { action, ago, attempt, badge, bars, dropTable, facts, h, moment, number, panel, rate, span, sure, title } from "/dash/view.js";
 import { sparkline } from "/dash/charts.js";
 
 const EVERY_SECONDS = 10;
@@ -13,6 +13,8 @@ function told(host) {
     ["Domain ban", host.domainBan ? [host.domainBan, " – lift it under ", h("a", { href: "#/policy" }, "Bans")] : null],
     ["Accounts", `${number(host.accounts)} of ${number(host.accountLimit)}${host.throttledAccounts ? `, ${number(host.throttledAccounts)} waiting for room` : ""}`],
     ["Last event", ago(host.lastEvent)],
+    ["Catching up", host.catchingUpSeconds ? `${span(host.catchingUpSeconds)} behind` : null],
+    ["Possible gap", host.possibleGap ? [host.possibleGap, ", ", ago(host.possibleGapAt)] : null],
     ["First seen", moment(host.firstSeen)],
     ["Cursor", host.cursor === null ? "nothing was read yet" : String(host.cursor)],
     ["Earlier cursor", host.cursorBefore === null ? null : `${host.cursorBefore}, given up at restart ${host.epoch}`],
@@ -45,8 +47,8 @@ function limits(host, changed) {
 export async function host(place, hostname) {
   const read = () => get("/admin/host", { hostname });
   let now = await read();
-  const head = h("div", {}), body = h("div", {}), spark = h("div", {}), why = h("div", {}), last = h("div", {}), form = h("div", {});
-  head.style.display = last.style.display = "contents";
+  const head = h("div", { class: "bare" }), last = h("div", { class: "bare" });
+  const body = h("div", {}), spark = h("div", {}), why = h("div", {}), form = h("div", {});
 
   async function ban() {
     if (!(await sure(`Ban ${hostname}?`, "Its connection ends at once and stays away after restarts, until the ban is lifted.", "Ban host"))) return;

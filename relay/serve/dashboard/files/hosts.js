@@ -34,8 +34,7 @@ function columns() {
 
 export async function hosts(place, status) {
   if (STATUSES.includes(status)) Object.assign(state, { status, offset: 0 });
-  const list = h("div", {}), pager = h("div", { class: "pager" }), count = h("span", {});
-  list.style.display = "contents";
+  const list = h("div", { class: "bare" }), pager = h("div", { class: "pager" }), count = h("span", {});
   const search = h("input", { type: "search", value: state.q, placeholder: "part of a name", oninput: () => { state.q = search.value.trim(); state.offset = 0; later(); } });
   const chips = h("fieldset", { class: "chips" }, h("legend", {}, "Status"));
   const adding = h("input", { name: "hostname", required: true, placeholder: "pds.example.com", autocapitalize: "none", spellcheck: "false" });

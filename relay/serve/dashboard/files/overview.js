@@ -69,6 +69,8 @@ function dropChart(history) {
   if (names.length > 5) series.push({ name: "others", values: history.drops.map((each) => names.slice(5).reduce((sum, name) => sum + (each.reasons[name] ?? 0), 0)) });
   return lineChart({
     label: "Drops a second by reason, last hour at most",
+    first: 2,
+    legend: true,
     times: names.length ? history.drops.map((each) => Date.parse(each.time)) : [],
     series,
     note: "Nothing was dropped since this worker started.",
@@ -80,14 +82,15 @@ export async function overview(place, _argument, latest) {
   const [now, history] = await Promise.all([latest ?? get("/admin/overview"), get("/admin/history", { hours })]);
   const figures = h("dl", { class: "tiles", "aria-label": "Present figures" });
   const eventPlace = h("div", {}), dropPlace = h("div", {});
-  const crew = h("div", {}), log = h("div", {}), dropped = h("div", {}), states = h("div", {});
-  crew.style.display = "contents";
+  const crew = h("div", { class: "bare" }), said = h("div", { class: "bare", role: "status" });
+  const log = h("div", {}), dropped = h("div", {}), states = h("div", {});
   const ranges = h("fieldset", { class: "chips" }, h("legend", {}, "Range of the chart of events"), RANGES.map(([value, text]) => h("label", {}, h("input", { type: "radio", name: "hours", value, checked: value === hours, onchange: () => { hours = value; draw(); } }), h("span", {}, text))));
 
   function fill(figuresNow) {
     figures.replaceChildren(...tiles(figuresNow));
     log.replaceChildren(logFacts(figuresNow.window));
     dropped.replaceChildren(bars(figuresNow.dropped));
+    said.replaceChildren(...figuresNow.ready.reasons.map((text) => h("p", { class: "warning bad" }, `Not ready: ${text}`)), ...figuresNow.ready.warnings.map((text) => h("p", { class: "warning" }, text)));
     states.replaceChildren(statuses(figuresNow.hosts.statuses));
     if (!crew.contains(document.activeElement)) crew.replaceChildren(workers(figuresNow.workers));
   }
@@ -100,6 +103,7 @@ export async function overview(place, _argument, latest) {
   fill(now);
   place.append(
     title("Overview", { mark: states }),
+    said,
     figures,
     h("div", { class: "columns" }, panel("Events a second", { end: ranges }, eventPlace), panel("Drops a second, by reason", { end: "last hour" }, dropPlace)),
     h("div", { class: "columns" }, panel("Log window", log), panel("Drops since each host was first seen", dropped)),

@@ -21,8 +21,7 @@ function crawling(enabled, limit) {
 }
 
 export async function policy(place) {
-  const domains = h("div", {}), hosts = h("div", {});
-  domains.style.display = hosts.style.display = "contents";
+  const domains = h("div", { class: "bare" }), hosts = h("div", { class: "bare" });
   const input = h("input", { required: true, placeholder: "example.com", autocapitalize: "none", spellcheck: "false" });
 
   async function unban(domain) {
@@ -64,8 +63,7 @@ export async function policy(place) {
 }
 
 export async function audit(place) {
-  const list = h("div", {}), more = h("div", { class: "pager" });
-  list.style.display = "contents";
+  const list = h("div", { class: "bare" }), more = h("div", { class: "pager" });
   let entries = [];
   async function load() {
     const page = await get("/admin/audit", { before: entries.at(-1)?.number, limit: 100 });
