@@ -169,9 +169,11 @@ def test_an_account_is_looked_up_taken_down_and_restored(chromium: Any, stage: S
         page.get_by_label("DID of an account").fill(stage.did)
         page.get_by_role("button", name="Look up").click()
 
+        page.get_by_label("Also replace its events in the backfill window").check()
         page.get_by_role("button", name="Take down").click()
         confirm(page, "Take down")
         page.locator(".badge", has_text="takendown").wait_for()
+        page.get_by_text(re.compile("[1-9][0-9]* events replaced")).wait_for(timeout=40_000)
         go(page, stage, "accounts")
         page.get_by_role("link", name=stage.did).click()
         page.get_by_role("button", name="End the takedown").click()

@@ -216,3 +216,17 @@ async def test_on_a_listener_of_its_own_it_is_nowhere_else(tmp_path: Path) -> No
         public = [await desk.get("subs/getEnabled"), await desk.serving.get("/dash")]
         assert [reply.status for reply in public] == [404, 404]
         assert (await desk.serving.get("/_health")).status == 200
+        own = {path: await raw_status(desk, path) for path in ("/admin/subs/getEnabled", "/dash", "/", "/_health")}
+
+    assert own == {"/admin/subs/getEnabled": 200, "/dash": 200, "/": 404, "/_health": 404}
+
+
+async def raw_status(desk: Desk, path: str) -> int:
+    """The status of a GET on the last listener."""
+    stream = desk.serving.memory.connect()
+    lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: {basic()['Authorization']}", "Connection: close"]
+    await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+    received = b""
+    while data := await stream.receive_some(65_536):
+        received += data
+    return int(received.split()[1])

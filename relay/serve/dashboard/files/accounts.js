@@ -45,7 +45,9 @@ export async function accounts(place, did) {
   const body = h("div", { class: "bare" });
   place.append(title("Accounts"), panel(null, search), body);
 
+  let later = null;
   async function load() {
+    clearTimeout(later);
     let account;
     try {
       account = await get("/admin/account", { did });
@@ -53,17 +55,18 @@ export async function accounts(place, did) {
       if (error.status !== 401) body.replaceChildren(h("p", { class: "panel" }, error.status === 404 ? "No event of this account has passed here, so nothing is known of it." : error.message));
       return;
     }
-    const purge = h("input", { type: "checkbox" });
+    if (account.takedown?.purge && !account.takedown.purged.finished) later = setTimeout(load, 3000);
+    const purging = h("input", { type: "checkbox" });
     async function takeDown() {
       if (!(await sure("Take this account down?", `${did} – its content stops at once and consumers are told. The takedown can be ended.`, "Take down"))) return;
-      if (await attempt(() => post("/admin/repo/takeDown", { did, purge: purge.checked }), "The account is taken down.")) load();
+      if (await attempt(() => post("/admin/repo/takeDown", { did, purge: purging.checked }), "The account is taken down.")) load();
     }
     async function restore() {
       if (await attempt(() => post("/admin/repo/reverseTakedown", { did }), "The takedown has ended.")) load();
     }
     const lifted = account.localStatus
       ? [h("p", {}, `It is ${account.localStatus} on this relay.`), h("div", { class: "actions" }, action(account.localStatus === "throttled" ? "Let it in now" : "End the takedown", restore, ""))]
-      : [h("label", { class: "row" }, purge, "Also replace its events in the backfill window"), h("div", { class: "actions" }, action("Take down", takeDown, "quiet danger"))];
+      : [h("label", { class: "row" }, purging, "Also replace its events in the backfill window"), h("div", { class: "actions" }, action("Take down", takeDown, "quiet danger"))];
     body.replaceChildren(
       h("section", { class: "panel" }, h("header", {}, h("h2", { class: "did" }, did), word(account)), told(account)),
       panel("Takedown", lifted),
@@ -72,4 +75,5 @@ export async function accounts(place, did) {
   }
   if (did) await load();
   else body.append(await list());
+  return { close: () => clearTimeout(later) };
 }

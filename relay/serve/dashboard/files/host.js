@@ -1,7 +1,7 @@
 // One host: how it is doing, its limits, its last drops, and everything an operator can do to it.
 
 import { get, post } from "/dash/api.js";
-import { action, ago, attempt, badge, bars, dropTable, facts, h, moment, number, panel, rate, span, sure, title } from "/dash/view.js";
+import { action, ago, attempt, badge, bars, dropTable, facts, h, moment, number, panel, rate, short, span, sure, title } from "/dash/view.js";
 import { sparkline } from "/dash/charts.js";
 
 const EVERY_SECONDS = 10;
@@ -26,7 +26,7 @@ function told(host) {
 }
 
 function limits(host, changed) {
-  const field = (name, text, value, override) => h("label", {}, text, h("input", { name, type: "number", min: 0, inputmode: "numeric", value: override ?? "", placeholder: `${value} by tier` }));
+  const field = (name, text, value, override) => h("label", {}, text, h("input", { name, type: "number", min: 0, inputmode: "numeric", value: override ?? "", placeholder: `${short(value)} by tier` }));
   const form = h("form", { class: "fields", onsubmit: save },
     field("account_limit", "Accounts", host.accountLimit, host.accountLimitOverride),
     field("per_second", "Events a second", host.limits.perSecond, host.rateOverrides.per_second),
