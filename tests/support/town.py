@@ -148,7 +148,7 @@ class Town:
         """Nothing lost, nothing repeated, nothing else, in order; and the log holds the very bytes that were sent."""
         await self.caught_up()
         await self.books_balance()
-        assert self.scorecard.faults == []
+        assert self.scorecard.faults == [], self.scorecard.faults
         assert (await self.relay.window())[1] - self.first_seq + 1 == self.scorecard.events_to_pass
         with trio.fail_after(ARRIVAL_SECONDS_MAX):
             async with connect(self.relay.api, f"?cursor={self.first_seq - 1}") as consumer:
