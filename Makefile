@@ -22,7 +22,7 @@ run: $(VENV)/.run ## run the relay with config/relay.toml
 	@exec $(BIN)/relay run --config config/relay.toml
 
 test: lint ## lint, then all tests a contributor runs
-	$(BIN)/python -m pytest -q --ignore=tests/browser
+	$(BIN)/python -m pytest -q -n 2 --ignore=tests/browser
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check --quiet

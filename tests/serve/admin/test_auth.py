@@ -13,6 +13,7 @@ from relay.serve.admin.session import LIFE_SECONDS_MAX, RENEW_SECONDS, SESSION_S
 from relay.serve.settings import ServeRoleSettings
 from relay.serve.xrpc import Refusal
 from tests.support.log_writer import HOSTNAME
+from tests.support.logged import logged
 from tests.support.operating import OTHER_PASSWORD, PASSWORD, SETTINGS, Desk, basic, operating
 from tests.support.serving import LOG, Reply, request
 
@@ -193,19 +194,21 @@ def test_the_secret_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-async def test_no_password_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_no_password_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checklist 267: not in logs, answers, the audit log, nor in what the settings look like."""
     monkeypatch.setattr("relay.serve.admin.auth.FAILURE_SECONDS", 0.01)
-    async with operating(tmp_path) as desk:
-        told = [await login(desk), await login(desk, PASSWORD + "x"), await desk.post("repo/takeDown", {"did": "x"})]
-        told += [await desk.get("audit"), await desk.get("overview")]
-        stored = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
-    captured = capsys.readouterr()
-    text = captured.out + captured.err + repr(SETTINGS) + "".join(repr(reply) for reply in told)
+    with logged() as log:
+        async with operating(tmp_path) as desk:
+            told = [
+                await login(desk),
+                await login(desk, PASSWORD + "x"),
+                await desk.post("repo/takeDown", {"did": "x"}),
+            ]
+            told += [await desk.get("audit"), await desk.get("overview")]
+            stored = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    text = log.getvalue() + repr(SETTINGS) + "".join(repr(reply) for reply in told)
 
-    assert "admin_login_failed" in captured.out + captured.err
+    assert "admin_login_failed" in log.getvalue()
     assert PASSWORD not in text
     assert PASSWORD.encode() not in stored
 
