@@ -16,7 +16,9 @@ from pathlib import Path
 
 from relay.app.assignment import SOCKET_PATH_BYTES_MAX, control_path, worker_name
 from relay.app.config import ConfigError
+from relay.app.kinds import Address
 from relay.app.listening import bind
+from relay.app.run import seed_origin
 from relay.app.settings import RelaySettings
 from relay.net.dial import Dialer
 from relay.net.errors import NetError
@@ -34,6 +36,7 @@ _BODY_BYTES_MAX = 1 << 20
 async def problems(settings: RelaySettings) -> list[str]:
     """Every problem found, in the order in which they are best mended; empty on a fit machine."""
     found = [*data_dir_problems(settings), *disk_problems(settings), *limit_problems(settings)]
+    found.extend(seed_problems(settings))
     found.extend(listen_problems(settings))
     if not settings.log.sync:
         found.append("log.sync: is false, so a power cut can lose events that consumers already saw; for tests only")
@@ -82,15 +85,30 @@ def limit_problems(settings: RelaySettings) -> Iterator[str]:
         yield f"address space: the limit is {_gib(space)}, the maps take {_gib(mapped)}; lower log.state_map_bytes"
 
 
+def seed_problems(settings: RelaySettings) -> Iterator[str]:
+    """Whether `relay run` would take each seed."""
+    for seed in settings.hosts.seeds:
+        try:
+            seed_origin(seed, settings.hosts)
+        except ConfigError as error:
+            yield from error.problems
+
+
 def listen_problems(settings: RelaySettings) -> Iterator[str]:
     """Whether each address can be listened on. That of a relay which runs already is in use, which is no problem."""
     listen = settings.listen
     keys = {"listen.api": listen.api, "listen.admin": listen.admin, "listen.metrics": listen.metrics}
     if _supervisor_answers(settings.data_dir):
         return
+    taken: dict[str, Address] = {}
     for key, address in keys.items():
         if address is None:
             continue
+        other = next((name for name, known in taken.items() if _overlap(address, known)), None)
+        if other is not None:
+            yield f"{key}: {address} is taken by {other}"
+            continue
+        taken[key] = address
         try:
             for made in bind(key, address, 1):
                 made.close()
@@ -123,6 +141,13 @@ async def plc_problems(settings: RelaySettings, now: Callable[[], float] = time.
         return [f"identity.plc_url: {settings.identity.plc_url} answers with HTTP status {response.status}"]
     problem = clock_problem(response.headers.get("date", ""), now())
     return [problem] if problem else []
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """Whether two addresses cannot be listened on at the same time."""
+    if one.port != other.port or not one.port:
+        return False
+    return one.host == other.host or bool({one.host, other.host} & {"::", "0.0.0.0"})  # noqa: S104 -- compared only
 
 
 def _supervisor_answers(data_dir: Path) -> bool:

@@ -74,7 +74,7 @@ def prepare_store(settings: RelaySettings) -> None:
     Only under the lock and before workers run: creating and raising seqs is not for a store in use. Raises StoreError,
     and ConfigError for a seed that may not be contacted.
     """
-    seeds = [_seed(text, settings.hosts) for text in settings.hosts.seeds]
+    seeds = [seed_origin(text, settings.hosts) for text in settings.hosts.seeds]
     now_ms = time.time_ns() // 1_000_000
     store = Store.open(settings.data_dir, settings.log, create=True, now_ms=now_ms)
     try:
@@ -92,7 +92,8 @@ def prepare_store(settings: RelaySettings) -> None:
         store.close()
 
 
-def _seed(text: str, hosts: HostSettings) -> Origin:
+def seed_origin(text: str, hosts: HostSettings) -> Origin:
+    """Where a seed is, if it may be contacted. Raises ConfigError."""
     try:
         return check_hostname(text, allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
     except HostRefused as refused:

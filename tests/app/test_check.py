@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,25 @@ def test_limits_below_the_need_are_found(
     (problem,) = check.limit_problems(settings)
 
     assert problem.startswith(f"{named}: ")
+
+
+def test_seeds_that_run_would_refuse_are_found(settings: RelaySettings) -> None:
+    hosts = replace(settings.hosts, allow_private=False, seeds=("pds.example-host.com", "1.2.3.4", "pds.com/path"))
+    found = list(check.seed_problems(replace(settings, hosts=hosts)))
+
+    assert len(found) == 2
+    assert all(line.startswith("hosts.seeds: ") for line in found)
+
+
+@pytest.mark.parametrize(("api", "metrics", "clash"), [("::", "127.0.0.1", True), ("127.0.0.1", "127.0.0.2", False)])
+def test_two_listeners_on_one_port_are_found(settings: RelaySettings, api: str, metrics: str, clash: bool) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    listen = replace(settings.listen, api=Address(api, port), metrics=Address(metrics, port))
+    found = list(check.listen_problems(replace(settings, listen=listen)))
+
+    assert ("is taken by listen.api" in "".join(found)) is clash
 
 
 def test_an_address_in_use_is_found(settings: RelaySettings) -> None:
