@@ -41,17 +41,26 @@ def read_notes(env: Env, txn: "Txn[bytes]", subject: str | int) -> list[DropNote
 
 
 def put_notes(env: Env, txn: "Txn[bytes]", notes: Iterable[DropNote]) -> None:
-    """Write what the bounds let pass. A DID without an account row gets no note of its own."""
-    rings: dict[bytes, _Ring] = {}
+    """Write what the bounds let pass: for the host always, and for the DID if it has an account row."""
+    rings: dict[bytes, _Ring | None] = {}
     for note in notes:
-        prefix = _prefix(note.host_id if note.subject is None else note.subject)
-        if prefix is None:
-            continue
-        if prefix not in rings:
-            if note.subject is not None and txn.get(note.subject.encode(), db=env.db[ACCOUNTS]) is None:
+        for subject in (note.host_id, note.subject):
+            prefix = None if subject is None else _prefix(subject)
+            if subject is None or prefix is None:
                 continue
-            rings[prefix] = _ring(env, txn, prefix, note.subject)
-        _put(env, txn, rings[prefix], note)
+            if prefix not in rings:
+                rings[prefix] = _ring_of(env, txn, prefix, subject)
+            ring = rings[prefix]
+            if ring is not None:
+                _put(env, txn, ring, note._replace(subject=subject if isinstance(subject, str) else None))
+
+
+def _ring_of(env: Env, txn: "Txn[bytes]", prefix: bytes, subject: str | int) -> _Ring | None:
+    if isinstance(subject, int):
+        return _ring(env, txn, prefix, None)
+    if txn.get(subject.encode(), db=env.db[ACCOUNTS]) is None:
+        return None
+    return _ring(env, txn, prefix, subject)
 
 
 def _put(env: Env, txn: "Txn[bytes]", ring: _Ring, note: DropNote) -> None:

@@ -31,11 +31,11 @@ def test_the_ring_keeps_the_newest(store: Store) -> None:
     assert times == [NOW_MS + number * NOTE_INTERVAL_MS for number in reversed(range(5, NOTES_KEPT + 5))]
 
 
-def test_only_a_did_with_a_row_gets_notes(store: Store) -> None:
+def test_only_a_did_with_a_row_gets_notes_and_its_host_always(store: Store) -> None:
     store.append(batch(item(1, 0, 1), notes=(note("schema", NOW_MS, did(1)), note("schema", NOW_MS, did(2)))))
     assert kept(store, did(1)) == [note("schema", NOW_MS, did(1))]
     assert kept(store, did(2)) == []
-    assert kept(store, 1) == []
+    assert kept(store, 1) == [note("schema", NOW_MS)]
 
 
 def test_a_did_that_starts_like_another_has_its_own_ring(store: Store) -> None:
