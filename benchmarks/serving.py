@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import trio
 
+from relay.app.lifecycle import keep_heap_flat
 from relay.observe.metrics import Metrics
 from relay.protocol.frame import FrameTemplate, message_header
 from relay.serve.settings import ConsumerSettings, ServeRoleSettings
@@ -97,7 +98,8 @@ class Serving(NamedTuple):
 
 @asynccontextmanager
 async def serving(store: Store, **consumers: Any) -> AsyncGenerator[Serving, None]:
-    """A serve worker over `store`. `consumers` are fields of `ConsumerSettings`."""
+    """A serve worker over `store`, as its process sets itself up. `consumers` are fields of `ConsumerSettings`."""
+    keep_heap_flat()
     settings = ServeRoleSettings(log=LOG, consumers=ConsumerSettings(per_address=100_000, **consumers))
     metrics = Metrics()
     worker = Worker(

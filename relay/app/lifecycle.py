@@ -18,6 +18,9 @@ import trio
 ORPHAN_DRAIN_SECONDS = 2.0
 _STUCK_SECONDS = 3  # after a drain should have ended, before the kernel ends the process
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_HEAP_BLOCK_BYTES_MAX = 131_072
+_HEAP_TRIM_BYTES = 131_072
 
 
 async def on_stop_signals(first: Callable[[], None], second: Callable[[], None]) -> None:
@@ -45,6 +48,18 @@ def die_with_parent() -> None:
     """Ask the kernel to send SIGTERM when the thread that started this process ends. Linux only, else nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def keep_heap_flat() -> None:
+    """Give large blocks back to the system as soon as they are let go. For glibc, else nothing.
+
+    It would raise its threshold for that by itself with the first large block that is freed, and reads of all sizes
+    that come and go a thousand times a second would then leave holes: a serve worker grew by 1.4 MB a minute.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform == "linux" and mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _HEAP_BLOCK_BYTES_MAX)
+        mallopt(_M_TRIM_THRESHOLD, _HEAP_TRIM_BYTES)
 
 
 def raise_file_limit() -> int:

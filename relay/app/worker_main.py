@@ -81,6 +81,8 @@ def main(roles: Mapping[str, Role] = ROLES) -> int:
         return 2
     logs.configure(task.log_level, task.log_format, role=task.role, worker=task.index)
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+    if task.role == "serve":
+        lifecycle.keep_heap_flat()
     try:
         trio.run(_work, task, roles[task.role])
     except Exception as error:  # noqa: BLE001 - the worker's bulkhead: whatever it is ends the process, loudly
