@@ -22,6 +22,7 @@ from relay.net.http import HttpClient
 from relay.net.server import Request, Response, Site, error_response, serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import CONTENT_TYPE, LogMetrics, Metrics
+from relay.store.errors import StoreError
 from relay.store.store import Store
 
 INTERVAL_SECONDS = 60.0
@@ -53,7 +54,7 @@ async def run(
         scout = Scout(store, HttpClient(dialer, settings.user_agent), settings.hosts, offload, _now_ms)
         async with trio.open_nursery() as nursery:
             answer = partial(_answer, metrics, housekeeping)
-            await nursery.start(serve_http, [control], Site(answer))
+            await nursery.start(serve_http, [control], Site(answer, fatal=(AssertionError, StoreError)))
             nursery.start_soon(_work, housekeeping, hosts, offload)
             nursery.start_soon(keep_purging, store, offload, _now_ms)
             nursery.start_soon(keep_discovering, scout, settings.hosts.discover_from)
@@ -108,20 +109,15 @@ class Housekeeping:
         self._up_ms = up_ms
         self._booted_at_ms = now_ms() - up_ms()  # by the wall clock as it was when this process began
         self._readers: dict[tuple[int, int], int] = {}  # (pid, txn id) -> when it was first seen
-        self._working = False  # a store is for one thread at a time
 
     def work(self) -> None:
         """One pass: free the slots of dead readers, let old segments go, take stock. Blocks; raises StoreError.
 
-        May run in another thread than `refresh`, which stands back meanwhile.
+        May run in another thread than `refresh`: any thread may look at a store.
         """
-        self._working = True
-        try:
-            self._tidy()
-            self._take_stock()
-            self._expose_tip()
-        finally:
-            self._working = False
+        self._tidy()
+        self._take_stock()
+        self._expose_tip()
 
     def _tidy(self) -> None:
         dead = self._store.check_readers()
@@ -147,8 +143,7 @@ class Housekeeping:
 
     def refresh(self) -> None:
         """The figures that cost nothing, fresh for each scrape."""
-        if not self._working:
-            self._expose_tip()
+        self._expose_tip()
 
     def _expose_tip(self) -> None:
         tip = self._store.tip()
