@@ -53,7 +53,7 @@ def data_dir_problems(settings: RelaySettings) -> Iterator[str]:
         yield f"data_dir: {place} cannot be written: {error.strerror}"
     path = control_path(settings.data_dir, worker_name("housekeeping", 0))
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        yield f"data_dir: {settings.data_dir} is too long a path for sockets below it; a relative one helps"
+        yield f"data_dir: {settings.data_dir} is too long a path for sockets below it; a shorter one is needed"
 
 
 def disk_problems(settings: RelaySettings) -> Iterator[str]:

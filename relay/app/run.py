@@ -53,7 +53,7 @@ async def run_relay(settings: RelaySettings) -> None:
     path = control_path(settings.data_dir, _ROLE_NAME_LONGEST)
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise ConfigError(
-            f"data_dir: {settings.data_dir} is too long a path for sockets below it; a relative one helps"
+            f"data_dir: {settings.data_dir} is too long a path for sockets below it; a shorter one is needed"
         )
     if settings.data_dir.is_dir() and not was_locked(settings.data_dir):
         is_ours(settings.data_dir, alone=True)  # the lock makes a file, and a stranger's folder has to stay as it is
