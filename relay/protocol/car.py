@@ -42,9 +42,13 @@ def parse_car(data: bytes) -> CarSlice:
     blocks: dict[bytes, bytes] = {}
     while at < size:
         length = data[at]
-        at += 1
-        if length > 0x7F:
-            length, at = _parse_varint(data, at - 1)
+        if length < 0x80:
+            at += 1
+        elif at + 1 < size and 0 < data[at + 1] < 0x80:  # two bytes, as nearly all nodes and records have
+            length += (data[at + 1] << 7) - 0x80
+            at += 2
+        else:
+            length, at = _parse_varint(data, at)
         end = at + length
         block_at = at + CID_BYTES
         if end > size or block_at > end:
