@@ -19,18 +19,17 @@ ALERT_SHARE = 0.8
 
 
 class Limits(NamedTuple):
-    """The limits in force for one host. Events a second, hour and day; `accounts` is the quota."""
+    """The limits in force for one host. Events a second, hour and day; `accounts` is the quota.
+
+    `is_stranger`: nobody vouches for it, so new accounts are taken slowly.
+    """
 
     tier: str
     per_second: int
     per_hour: int
     per_day: int
     accounts: int
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether new accounts come as fast as they like."""
-        return self.tier == TRUSTED_TIER
+    is_stranger: bool = False
 
 
 def tier_of(hostname: str, settings: HostSettings) -> str:
@@ -43,7 +42,9 @@ def limits_of(row: HostRow, settings: HostSettings) -> Limits:
     """The limits of a host: an operator's for this host over those of its tier.
 
     Rates that nobody set for the host grow with its account limit, as the reference relay's do: the default of 100
-    accounts gives 50 a second, 2,600 an hour and 21,000 a day.
+    accounts gives 50 a second, 2,600 an hour and 21,000 a day. A stranger is who came by a public requestCrawl, for as
+    long as no operator gives it a tier or an account limit and no relay that we read lists its accounts: a seed or a
+    found host that brings thousands of accounts must not take hours over it.
     """
     name = row.tier if row.tier in settings.tiers else tier_of(row.hostname, settings)
     tier = settings.tiers.get(name, TierSettings())
@@ -56,6 +57,7 @@ def limits_of(row: HostRow, settings: HostSettings) -> Limits:
         row.rates.get("per_hour", tier.per_hour + accounts),
         row.rates.get("per_day", tier.per_day + _EVENTS_PER_DAY * accounts),
         accounts,
+        is_stranger=(row.requested and name == DEFAULT_TIER and row.account_limit is None and not row.listed_accounts),
     )
 
 

@@ -29,7 +29,7 @@ class Pace:
     def spend(self, events: int, new_accounts: int) -> None:
         """So much was read."""
         self._owed += events
-        if not self._limits.is_trusted:
+        if self._limits.is_stranger:
             self._owed_accounts += new_accounts
 
     def delay_seconds(self, now: float) -> float:

@@ -125,7 +125,12 @@ class CrawlRequests:
             return again
         per_day = self._setting(NEW_PER_DAY, int, self._settings.new_per_day)
         await self._check(origin)
-        fields: dict[str, Any] = {"insecure": not origin.tls, "now_ms": self._now_ms(), "start": self._settings.start}
+        fields: dict[str, Any] = {
+            "insecure": not origin.tls,
+            "now_ms": self._now_ms(),
+            "start": self._settings.start,
+            "requested": in_budget,
+        }
         add = partial(self._store.admit_host, per_day=per_day) if in_budget else self._store.add_host
         added: HostRow | None = await self._offload(partial(add, origin.name, **fields))
         if added is None:

@@ -20,12 +20,12 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `mode` is "strict", "ratchet" or "lenient", "" for the configured one. `cursor` is the low-water mark in the host's
     own seqs, None while nothing was read; `cursor_before` is the one given up at the last restart of the host's seqs.
     `start` says where a first read begins: "window" or "live". `account_limit` None means that of the tier. `rates` are
-    an operator's bounds by name. `asked_ms` is when somebody last asked for the host to be tried at once,
-    `reconnect_ms` when an operator last asked for a new connection, begun from this row, `connected_ms` since when
-    there is one as far as its worker said, 0 for none. `proven` is
-    set by the first proven commit and ends the ratchet for good. `remarks` counts accepted events by what there was to
-    remark on them, "unproven" for one. `first_event_ms` and `last_accepted_ms` are of events that passed,
-    `last_event_ms` of any.
+    an operator's bounds by name. `requested`: it came by a public requestCrawl, not from an operator or a list.
+    `asked_ms` is when somebody last asked for the host to be tried at once, `reconnect_ms` when an operator last asked
+    for a new connection, begun from this row, `connected_ms` since when there is one as far as its worker said, 0 for
+    none. `proven` is set by the first proven commit and ends the ratchet for good. `remarks` counts accepted events by
+    what there was to remark on them, "unproven" for one. `first_event_ms` and `last_accepted_ms` are of events that
+    passed, `last_event_ms` of any.
 
     `throttled_count` of its `account_count` accounts wait for room since `over_quota_ms`. `listed_accounts` is what a
     relay that lists the host says it has. `possible_gap` names what may have lost events of the host ("OutdatedCursor",
@@ -50,6 +50,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     listed_accounts: int = 0
     tier: str = ""
     rates: dict[str, int] = {}
+    requested: bool = False
     asked_ms: int = 0
     reconnect_ms: int = 0
     connected_ms: int = 0

@@ -1,5 +1,8 @@
 """Which limits hold for a host, and how its reader waits by them."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,13 +84,29 @@ def test_the_limit_that_makes_it_wait_is_named() -> None:
     assert pace.usage(now) >= 0.9
 
 
-def test_new_accounts_come_slowly_but_to_trusted_hosts() -> None:
-    slow, trusted = Pace(SMALL, 5.0, 0.0), Pace(SMALL._replace(tier="trusted"), 5.0, 0.0)
-    for pace in (slow, trusted):
+def test_new_accounts_of_strangers_come_slowly() -> None:
+    slow, known = Pace(SMALL._replace(is_stranger=True), 5.0, 0.0), Pace(SMALL, 5.0, 0.0)
+    for pace in (slow, known):
         pace.spend(6, 6)
     assert slow.delay_seconds(0.0) > 0
     assert slow.reason(0.0) == "over its limit of 5 new accounts a second"
-    assert trusted.delay_seconds(0.0) == 0
+    assert known.delay_seconds(0.0) == 0
+
+
+@pytest.mark.parametrize(
+    "vouched",
+    [
+        {"requested": False},
+        {"hostname": "morel.us-east.host.bsky.network"},
+        {"tier": "friends"},
+        {"account_limit": 10},
+        {"listed_accounts": 1},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_only_who_came_by_request_crawl_and_is_vouched_for_by_nobody_is_a_stranger(vouched: dict[str, Any]) -> None:
+    assert limits_of(row(requested=True), TIERS).is_stranger
+    assert not limits_of(row(**{"requested": True, **vouched}), TIERS).is_stranger
 
 
 def test_other_limits_hold_at_once() -> None:

@@ -60,6 +60,7 @@ async def test_a_pds_that_asks_gets_a_row_that_workers_notice(tmp_path: Path, nu
         assert (reply.status, reply.body) == (200, b"")
         row = known(serving, name)
         assert (row.insecure, row.status, row.start, row.cursor) == (True, "active", "window", None)
+        assert row.requested
         assert generation(serving) > before
     nursery.cancel_scope.cancel()
 

@@ -141,6 +141,7 @@ async def test_an_operator_adds_a_host_whatever_the_public_may(tmp_path: Path, n
         await desk.post("subs/setPerDayLimit?limit=0")
         assert (await desk.post("pds/requestCrawl", {"hostname": host.url})).json == OK
         assert (desk.host(name).status, desk.host(name).insecure) == ("active", True)
+        assert not desk.host(name).requested
 
         await desk.post(f"pds/block?host={host.url}")
         assert (await desk.post("pds/requestCrawl", {"hostname": host.url})).json["error"] == "HostBanned"
