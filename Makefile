@@ -39,7 +39,7 @@ test-realpds: $(VENV)/.dev ## tests against a network of real PDSes (see tests/r
 test-browser: $(VENV)/.browser ## tests of the pages in a real browser; needs chromium (see tests/browser)
 	$(BIN)/python -m pytest -q -m browser tests/browser
 
-lock: ## compile both lock files anew from pyproject.toml
+lock: ## compile the lock files anew from pyproject.toml
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder" && "$$folder/bin/pip" --disable-pip-version-check --quiet install uv && \
 	for part in "build requirements.lock" "dev requirements-dev.lock"; do set -- $$part; \

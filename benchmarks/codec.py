@@ -16,6 +16,7 @@ from relay.protocol.car import parse_car
 from relay.protocol.cid import cid_of
 from relay.protocol.events import parse_event
 from relay.protocol.frame import MessageFrame, parse_frame, template
+from relay.world.corpus import read_frames
 
 SEQ = 17_900_000_000_000  # as wide as the seqs of a real log
 
@@ -57,17 +58,13 @@ def _varint(value: int) -> bytes:
 
 
 def recorded_commits(path: Path, ops: int | None) -> list[bytes]:
-    """The `#commit` frames of a recording (4-byte big-endian length and bytes, repeated), of `ops` ops if given."""
-    data = path.read_bytes()
-    frames = []
-    at = 0
-    while at < len(data):
-        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
-        frame = parse_frame(data[at + 4 : end])
+    """The `#commit` frames of a recording, of `ops` ops if given."""
+    commits = []
+    for message in read_frames(path):
+        frame = parse_frame(message)
         if isinstance(frame, MessageFrame) and frame.type == "#commit" and ops in (None, len(frame.payload["ops"])):
-            frames.append(data[at + 4 : end])
-        at = end
-    return frames
+            commits.append(message)
+    return commits
 
 
 def each(function: Callable[..., object], *columns: Sequence[Any]) -> Callable[[], None]:
@@ -121,7 +118,7 @@ def main() -> None:
     if not given.json:
         sizes = sorted(map(len, messages))
         print(f"{len(messages)} commits, median {sizes[len(sizes) // 2]} bytes; microseconds per commit")
-    report("codec", measure(timed(messages)), as_json=given.json)
+    report("codec", measure(timed(messages)), given)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def main() -> None:
     add_recording(parser)
     given = parser.parse_args()
     cases = trio.run(run, given.count, recording_options(given), given.rate, given.seconds)
-    report("end_to_end", cases, as_json=given.json)
+    report("end_to_end", cases, given)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from benchmarks.serving import (
     percentile,
     serving,
 )
-from benchmarks.yardstick import Case, arguments, report
+from benchmarks.yardstick import Bar, Case, arguments, report
 from relay.net.consumer_socket import ConsumerSocket
 from relay.protocol.frame import iter_messages
 from relay.serve.consumer import Consumer
@@ -45,7 +45,8 @@ ARRIVAL_SECONDS = 30.0
 SETTLE_SECONDS = 1.0
 LATENCY_CONSUMERS, LATENCY_RATE, STAMPED = 100, 2_000, 5
 WARM_UP, IDLE, STALLED = 20, 400, 50
-IDLE_BYTES_MAX, STALLED_BYTES_MAX = 40_000, (256 << 10) + 100_000
+IDLE_KB_MAX, STALLED_KB_MAX = 40, (256 << 10) / 1e3 + 100
+GROWTH_MAX = 1.05  # of the process from the first third to the last: what "flat" allows
 
 
 async def fan_out(folder: Path, consumers: int) -> list[Case]:
@@ -73,8 +74,8 @@ async def fan_out(folder: Path, consumers: int) -> list[Case]:
     return [
         Case("raw_send", raw, "deliveries/s"),
         Case("send_message", library, "deliveries/s", library / raw, "raw_send"),
-        Case("relay", relay, "deliveries/s", relay / raw, "raw_send"),
-        Case("relay_to_library", relay, "deliveries/s", relay / library, "send_message"),
+        Case("relay", relay, "deliveries/s", relay / raw, "raw_send", (Bar("ratio", ">=", 0.6),)),
+        Case("relay_to_library", relay, "deliveries/s", relay / library, "send_message", (Bar("ratio", ">=", 20),)),
     ]
 
 
@@ -163,8 +164,8 @@ async def latency(folder: Path, seconds: float) -> list[Case]:
     store.close()
     return [
         Case("latency_fed", events / fed_seconds, "events/s"),
-        Case("latency_p50", percentile(ages, 0.5), "ms"),
-        Case("latency_p99", percentile(ages, 0.99), "ms"),
+        Case("latency_p50", percentile(ages, 0.5), "ms", bars=(Bar("value", "<=", 10),)),
+        Case("latency_p99", percentile(ages, 0.99), "ms", bars=(Bar("value", "<=", 40),)),
         Case("latency_max", max(ages), "ms"),
     ]
 
@@ -182,7 +183,7 @@ async def idle_memory(folder: Path) -> list[Case]:
         each = (made.rss_anon_bytes() - before) / IDLE
     crowd.close()
     store.close()
-    return [Case("idle_consumer", each / 1e3, "kB", each / IDLE_BYTES_MAX, "bar of 40 kB")]
+    return [Case("idle_consumer", each / 1e3, "kB", bars=(Bar("value", "<=", IDLE_KB_MAX),))]
 
 
 async def stalled_memory(folder: Path, seconds: float) -> list[Case]:
@@ -210,8 +211,8 @@ async def stalled_memory(folder: Path, seconds: float) -> list[Case]:
     early, late = sum(seen[:third]) / third, sum(seen[-third:]) / third
     each = (late - before) / STALLED
     return [
-        Case("stalled_consumer", each / 1e3, "kB", each / STALLED_BYTES_MAX, "bar of 362 kB"),
-        Case("stalled_growth", (late - early) / STALLED / 1e3, "kB", late / early, "first third"),
+        Case("stalled_consumer", each / 1e3, "kB", bars=(Bar("value", "<=", STALLED_KB_MAX),)),
+        Case("worker_after_stall", late / 1e3, "kB", late / early, "first_third", (Bar("ratio", "<=", GROWTH_MAX),)),
     ]
 
 
@@ -235,7 +236,7 @@ def main() -> None:
         (stalled_memory, given.stall_seconds),
     ]
     cases = [case for phase in phases for case in in_fresh_process(in_folder, *phase)]
-    report("fanout", cases, as_json=given.json)
+    report("fanout", cases, given)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import trio
 
 from benchmarks.upstream import Upstream, add_recording, recording_options, upstream
 from benchmarks.yardstick import Case, arguments, bare_verify, measure, report
-from relay.crawl.settings import TRUSTED_TIER, HostSettings
+from relay.crawl.settings import TRUSTED_DEFAULTS, HostSettings
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
 from relay.ingest.worker import Worker, in_one_thread
@@ -37,7 +37,7 @@ async def ingest(source: Upstream, folder: Path) -> tuple[float, float]:
         log=log,
         identity=IdentitySettings(plc_url=source.plc),
         hosts=HostSettings(
-            allow_private=True, allow_insecure=True, tiers={"trusted": replace(TRUSTED_TIER, hosts=("*",))}
+            allow_private=True, allow_insecure=True, tiers={"trusted": replace(TRUSTED_DEFAULTS, hosts=("*",))}
         ),
         ingest=IngestSettings(mode="strict"),
     )
@@ -95,7 +95,7 @@ def main() -> None:
         Case("worker_cpu_per_event", cpu_us, "us", cpu_us / verify.value, verify.name),
         Case("worker_events", rate, "1/s", rate * verify.value / 1e6, verify.name),
     ]
-    report("ingest", cases, as_json=given.json)
+    report("ingest", cases, given)
 
 
 if __name__ == "__main__":

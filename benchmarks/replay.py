@@ -2,10 +2,11 @@
 
 The yardstick reads the log with the relay's own reader in slices of the same size and sends them with `socket.sendall`,
 whole and by one thread, to the same kind of consumer. The two are measured in turn; the better of two rounds counts for
-each. Then twenty consumers replay everything while another process appends 1,000 events a second, and ten others follow
-the tip: none may lose anything, and the age of a frame at its first byte says what the replays cost the tip.
+each. Then twenty consumers replay, each from a place of its own in the first half of the log, while another process
+appends 1,000 events a second, and ten others follow the tip: none may lose anything, and the age of a frame at its
+first byte says what the replays cost the tip.
 
-A fifth of the full length by default; `--events 1000000` is all of it, and takes 6 GB of disk.
+At its default size it takes 6 GB of disk.
 """
 
 import socket
@@ -25,7 +26,7 @@ from benchmarks.serving import (
     percentile,
     serving,
 )
-from benchmarks.yardstick import Case, arguments, report
+from benchmarks.yardstick import Bar, Case, arguments, report
 from relay.store.store import Store
 
 READ_BYTES = 256 << 10
@@ -33,6 +34,7 @@ ROUNDS = 2
 REPLAYS, LIVE, LIVE_RATE = 20, 10, 1_000
 SETTLE_SECONDS = 1.0
 LOOK_SECONDS = 0.01
+REPLAY_BARS = (Bar("ratio", ">=", 0.5), Bar("value", ">=", 100_000))
 
 
 def raw_replay(store: Store) -> float:
@@ -92,7 +94,7 @@ def one(name: str, events: int) -> list[Case]:
     raw_rate, rate = events / min(raw), events / min(relay)
     return [
         Case("raw_read_and_send", raw_rate, "events/s"),
-        Case("replay", rate, "events/s", rate / raw_rate, "raw_read_and_send"),
+        Case("replay", rate, "events/s", rate / raw_rate, "raw_read_and_send", REPLAY_BARS),
     ]
 
 
@@ -105,17 +107,22 @@ async def beside(folder: Path, events: int) -> list[Case]:
         feeder = Feeder(folder, LIVE_RATE)
         await trio.sleep(SETTLE_SECONDS)
         await others.ages_ms()
+        floor = store.tip().floor
+        skipped = [events * number // (2 * REPLAYS) for number in range(REPLAYS)]
         began = trio.current_time()
-        for _ in range(REPLAYS):
-            await crowd.open("discard", made.port, 1, "?cursor=0")
-        while min(await crowd.received("discard")) < events * MESSAGE_BYTES:  # noqa: ASYNC110 -- as above
+        for count in skipped:
+            await crowd.open("discard", made.port, 1, f"?cursor={floor - 1 + count}")
+        rates = [0.0] * REPLAYS
+        while not all(rates):
+            for number, received in enumerate(await crowd.received("discard")):
+                if not rates[number] and received >= (events - skipped[number]) * MESSAGE_BYTES:
+                    rates[number] = (events - skipped[number]) / (trio.current_time() - began)
             await trio.sleep(LOOK_SECONDS)
-        seconds = trio.current_time() - began
         ages = await others.ages_ms()
         fed, _ = await trio.to_thread.run_sync(feeder.stop)
         with trio.fail_after(30):  # nobody has lost anything: all of the log, or all since the connect
             while not (  # noqa: ASYNC110 -- as above
-                min(await crowd.received("discard")) == (events + fed) * MESSAGE_BYTES
+                await crowd.received("discard") == [(events - count + fed) * MESSAGE_BYTES for count in skipped]
                 and min(await others.received("stamp")) == fed * MESSAGE_BYTES
             ):
                 await trio.sleep(LOOK_SECONDS)
@@ -123,9 +130,9 @@ async def beside(folder: Path, events: int) -> list[Case]:
         each.close()
     store.close()
     return [
-        Case("replays_beside_live_each", events / seconds, "events/s", events / seconds / 2_000, "bar of 2,000"),
+        Case("replays_beside_live_slowest", min(rates), "events/s", bars=(Bar("value", ">=", 2_000),)),
         Case("live_beside_replays_p50", percentile(ages, 0.5), "ms"),
-        Case("live_beside_replays_p99", percentile(ages, 0.99), "ms", percentile(ages, 0.99) / 100, "bar of 100 ms"),
+        Case("live_beside_replays_p99", percentile(ages, 0.99), "ms", bars=(Bar("value", "<=", 100),)),
         Case("live_beside_replays_max", max(ages), "ms"),
     ]
 
@@ -137,13 +144,13 @@ def many(name: str, events: int) -> list[Case]:
 
 def main() -> None:
     parser = arguments("replay of stored events")
-    parser.add_argument("--events", type=int, default=200_000, help="stored events for one consumer (200,000)")
-    parser.add_argument("--events-many", type=int, default=30_000, help="stored events for twenty consumers (30,000)")
+    parser.add_argument("--events", type=int, default=1_000_000, help="stored events for one consumer (1,000,000)")
+    parser.add_argument("--events-many", type=int, default=60_000, help="stored events for twenty consumers (60,000)")
     parser.add_argument("--dir", type=Path, help="where to write, the system's temporary folder by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relay-replay-", dir=given.dir) as name:
         cases = in_fresh_process(one, name, given.events) + in_fresh_process(many, name, given.events_many)
-    report("replay", cases, as_json=given.json)
+    report("replay", cases, given)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing, yardsticks to compare with, and the one line of JSON.
+"""What every benchmark shares: timing, yardsticks to compare with, bars to reach, and the one line of JSON.
 
 A figure means little by itself on a shared machine, so each case names a yardstick measured in the same run, and is
 judged by its ratio to it (design section 11). Yardsticks are timed in turn with the cases, round by round, and the best
@@ -9,10 +9,11 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import coincurve
 from coincurve._libsecp256k1 import lib
@@ -20,6 +21,18 @@ from coincurve.context import GLOBAL_CONTEXT
 from coincurve.ecdsa import der_to_cdata
 
 Operation = Callable[[], object]
+
+
+class Bar(NamedTuple):
+    """What a case has to reach: its value, or its ratio to the yardstick, is at most or at least `limit`."""
+
+    of: Literal["value", "ratio"]
+    relation: Literal["<=", ">="]
+    limit: float
+
+    def is_met(self, measured: float) -> bool:
+        """Whether a measured value, or ratio, reaches it."""
+        return measured <= self.limit if self.relation == "<=" else measured >= self.limit
 
 
 class Case(NamedTuple):
@@ -30,6 +43,11 @@ class Case(NamedTuple):
     unit: str
     ratio: float | None = None
     ratio_to: str | None = None
+    bars: tuple[Bar, ...] = ()
+
+    def missed(self) -> list[Bar]:
+        """The bars that it does not reach."""
+        return [bar for bar in self.bars if not bar.is_met(self.value if bar.of == "value" else self.ratio or 0.0)]
 
 
 class Timed(NamedTuple):
@@ -39,6 +57,7 @@ class Timed(NamedTuple):
     run: Operation
     operations: int
     ratio_to: str | None = None
+    bars: tuple[Bar, ...] = ()
 
 
 def measure(timed: Sequence[Timed], *, rounds: int = 7) -> list[Case]:
@@ -52,7 +71,7 @@ def measure(timed: Sequence[Timed], *, rounds: int = 7) -> list[Case]:
     cases = []
     for one in timed:
         ratio = best[one.name] / best[one.ratio_to] if one.ratio_to else None
-        cases.append(Case(one.name, best[one.name], "us", ratio, one.ratio_to))
+        cases.append(Case(one.name, best[one.name], "us", ratio, one.ratio_to, one.bars))
     return cases
 
 
@@ -95,21 +114,35 @@ def copying(payloads: Sequence[bytes]) -> Timed:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """A parser with the flag that every benchmark has."""
+    """A parser with the flags that every benchmark has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
     return parser
 
 
-def report(bench: str, cases: Sequence[Case], *, as_json: bool) -> None:
-    """Print the result, as one line of JSON or as a table for people."""
-    if as_json:
-        rows = [{**case._asdict(), "value": _short(case.value), "ratio": _short(case.ratio)} for case in cases]
-        print(json.dumps({"bench": bench, "cases": rows, "machine": machine()}))
-        return
-    for case in cases:
-        ratio = f"{case.ratio:8.3f} x {case.ratio_to}" if case.ratio is not None else ""
-        print(f"{case.name:32} {case.value:12.2f} {case.unit:6} {ratio}")
+def report(bench: str, cases: Sequence[Case], given: argparse.Namespace) -> None:
+    """Print the result, as one line of JSON or as a table for people; ends the process as `--check` wants it."""
+    if given.json:
+        print(json.dumps({"bench": bench, "cases": [_row(case) for case in cases], "machine": machine()}))
+    else:
+        for case in cases:
+            ratio = f"{case.ratio:8.3f} x {case.ratio_to}" if case.ratio is not None else ""
+            print(f"{case.name:32} {case.value:12.2f} {case.unit:12} {ratio:28} {_words(case)}".rstrip())
+    if given.check and any(case.missed() for case in cases):
+        sys.exit(1)
+
+
+def _words(case: Case) -> str:
+    """The bars of a case, and whether they are reached."""
+    missed = case.missed()
+    words = (f"{bar.of} {bar.relation} {bar.limit:g}: {'missed' if bar in missed else 'reached'}" for bar in case.bars)
+    return ", ".join(words)
+
+
+def _row(case: Case) -> dict[str, Any]:
+    bars = [{**bar._asdict(), "reached": bar not in case.missed()} for bar in case.bars]
+    return {**case._asdict(), "value": _short(case.value), "ratio": _short(case.ratio), "bars": bars}
 
 
 def machine() -> dict[str, Any]:

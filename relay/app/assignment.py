@@ -1,7 +1,8 @@
 """What the supervisor tells a worker, in one line of JSON on its standard input.
 
-Owns the shape and the way there. After the line the pipe stays open and silent: its end tells the worker that the
-supervisor is gone. Nothing secret is in arguments or environment. Paths of control sockets are named here too.
+Owns the shape and the way there. After the line the socket stays open. Its end tells the worker that the supervisor is
+gone; a byte back tells the supervisor that the worker leaves (`relay.app.lifecycle`). Nothing secret is in arguments or
+environment. Paths of control sockets are named here too.
 """
 
 import os
@@ -16,7 +17,11 @@ SOCKET_PATH_BYTES_MAX = 107  # sun_path of the system, less its final zero
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One worker's task. `listener_fds` are inherited listening sockets, `settings` the JSON of its role's settings."""
+    """One worker's task.
+
+    `listener_fds` are inherited sockets to listen on, `settings` the JSON of its role's settings. `drain_seconds` is
+    what the role may take to end (`relay.app.draining`).
+    """
 
     role: str
     index: int

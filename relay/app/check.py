@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from relay.app.assignment import SOCKET_PATH_BYTES_MAX, control_path, worker_name
 from relay.app.config import ConfigError
@@ -22,7 +23,9 @@ from relay.app.run import seed_origin
 from relay.app.settings import RelaySettings
 from relay.net.dial import Dialer
 from relay.net.errors import NetError
+from relay.net.guard import is_public_address
 from relay.net.http import HttpClient
+from relay.protocol.syntax import is_hostname
 
 LOG_BYTES_PER_HOUR = 7 << 30  # the public network in 2026: 167 GB a day (field.md)
 CLOCK_SKEW_SECONDS_MAX = 30.0
@@ -37,6 +40,7 @@ async def problems(settings: RelaySettings) -> list[str]:
     """Every problem found, in the order in which they are best mended; empty on a fit machine."""
     found = [*data_dir_problems(settings), *disk_problems(settings), *limit_problems(settings)]
     found.extend(seed_problems(settings))
+    found.extend(sibling_problems(settings))
     found.extend(listen_problems(settings))
     if not settings.log.sync:
         found.append("log.sync: is false, so a power cut can lose events that consumers already saw; for tests only")
@@ -92,6 +96,15 @@ def seed_problems(settings: RelaySettings) -> Iterator[str]:
             seed_origin(seed, settings.hosts)
         except ConfigError as error:
             yield from error.problems
+
+
+def sibling_problems(settings: RelaySettings) -> Iterator[str]:
+    """Whether the operator's password, which admin posts to siblings carry, would cross the internet in the clear."""
+    for url in settings.siblings:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme == "http" and (is_hostname(host) or is_public_address(host)):
+            yield f"siblings: {url} is told the admin password without TLS; use https"
 
 
 def listen_problems(settings: RelaySettings) -> Iterator[str]:

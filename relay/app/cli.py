@@ -9,23 +9,22 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 import trio
 
 from relay import __version__
-from relay.app import check, compare, config, demo, lifecycle, ops, since, tail
+from relay.app import check, compare, config, demo, lifecycle, ops, pullhosts, tail
+from relay.app.arguments import cursor, moment, positive, seconds
 from relay.app.config import ConfigError
 from relay.app.demo import DemoFailed
 from relay.app.demoscreen import Screen
 from relay.app.kinds import is_http_url
 from relay.app.ops import ACCOUNTS, CONSUMERS, DOMAINS, HOSTS, add_actions
-from relay.app.pullhosts import pull_hosts
 from relay.app.run import run_relay
+from relay.app.tables import terminal_width
 from relay.observe import logs
-from relay.protocol.limits import UPSTREAM_SEQ_MAX
 from relay.store.errors import StoreError
 
 DONE, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -76,10 +75,10 @@ def _check(arguments: Arguments) -> int:
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=_not_negative, default=30.0, metavar="N", help="how long; 0: until Ctrl-C")
-    parser.add_argument("--hosts", type=_positive, default=3, metavar="N", help="simulated hosts (3)")
-    parser.add_argument("--accounts", type=_positive, default=30, metavar="N", help="their accounts together (30)")
-    parser.add_argument("--rate", type=_positive, default=200, metavar="N", help="events a second (200)")
+    parser.add_argument("--seconds", type=seconds, default=30.0, metavar="N", help="how long; 0: until Ctrl-C")
+    parser.add_argument("--hosts", type=positive, default=3, metavar="N", help="simulated hosts (3)")
+    parser.add_argument("--accounts", type=positive, default=30, metavar="N", help="their accounts together (30)")
+    parser.add_argument("--rate", type=positive, default=200, metavar="N", help="events a second (200)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave configuration, log and data there")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the simulated network (1)")
 
@@ -98,12 +97,11 @@ def _demo(arguments: Arguments) -> int:
 
 def _add_tail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="of a relay or PDS, for instance ws://127.0.0.1:2470")
-    parser.add_argument("--cursor", type=_cursor, metavar="N", help="start after this seq; 0: the whole window")
-    parser.add_argument(
-        "--since", type=_since, metavar="WHEN", help="start there: 90s, 10m, 2h, 3d ago, or a date-time"
-    )
-    parser.add_argument("--count", type=_positive, metavar="N", help="stop after so many events")
-    parser.add_argument("--seconds", type=_not_negative, metavar="N", help="stop after so long")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--cursor", type=cursor, metavar="N", help="start after this seq; 0: the whole window")
+    start.add_argument("--since", type=moment, metavar="WHEN", help="start there: 90s, 10m, 2h, 3d ago, or a date-time")
+    parser.add_argument("--count", type=positive, metavar="N", help="stop after so many events")
+    parser.add_argument("--seconds", type=seconds, metavar="N", help="stop after so long")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--contiguous", action="store_true", help="a gap in seq is a problem (PDSes have gaps)")
     parser.add_argument("--verify", action="store_true", help="check signatures, operations and status itself")
@@ -128,19 +126,26 @@ def _tail(arguments: Arguments) -> int:
 def _add_pull_hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FROM_URL", help="of the relay, for instance https://bsky.network")
     _add_config(parser)
+    parser.add_argument("--json", action="store_true", help="the outcome as JSON, for scripts")
 
 
 def _pull_hosts(arguments: Arguments) -> int:
     settings = config.load(arguments.config)
     if not is_http_url(arguments.source):
         raise ConfigError(f"FROM_URL: takes the http(s) URL of a relay, not {arguments.source!r}")
-    return DONE if trio.run(pull_hosts, settings, arguments.source, print) else PROBLEM
+    logs.configure("error", settings.logging.format)
+    run = trio.run(pullhosts.pull_hosts, settings, arguments.source)
+    if arguments.json:
+        print(json.dumps(pullhosts.report(arguments.source, run), ensure_ascii=False))
+    else:
+        print("\n".join(pullhosts.lines(arguments.source, run)))
+    return PROBLEM if run.error else DONE
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url_a", metavar="URL_A", help="of a relay, for instance wss://bsky.network")
     parser.add_argument("url_b", metavar="URL_B", help="of another")
-    parser.add_argument("--seconds", type=_not_negative, default=60.0, metavar="N", help="for how long (60)")
+    parser.add_argument("--seconds", type=seconds, default=60.0, metavar="N", help="for how long (60)")
     parser.add_argument("--json", action="store_true", help="the report as JSON, for scripts")
 
 
@@ -148,36 +153,8 @@ def _compare(arguments: Arguments) -> int:
     report = compare.run(arguments.url_a, arguments.url_b, arguments.seconds)
     if report is None:
         return PROBLEM
-    print(json.dumps(report) if arguments.json else "\n".join(compare.lines(report)))
+    print(json.dumps(report) if arguments.json else "\n".join(compare.lines(report, terminal_width())))
     return DONE
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value
-
-
-def _since(text: str) -> str:
-    try:
-        return since.parse_since(text, since.now_ms())
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is neither an age such as 2h nor a date and time") from None
-
-
-def _cursor(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= UPSTREAM_SEQ_MAX:
-        raise argparse.ArgumentTypeError(f"{text} is not a cursor")
-    return value
 
 
 COMMANDS: tuple[Command, ...] = (

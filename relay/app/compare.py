@@ -73,7 +73,7 @@ def take(side: Side, message: bytes, now: float) -> None:
     """Note one message of a relay."""
     try:
         frame = parse_frame(message)
-        event = parse_event(frame) if isinstance(frame, MessageFrame) else None
+        event = parse_event(frame, allow_localhost=True) if isinstance(frame, MessageFrame) else None
     except ProtocolError:
         side.unreadable += 1
         return
@@ -113,32 +113,34 @@ def _side(side: Side, other: Side, low: float, high: float) -> dict[str, Any]:
     }
 
 
-def lines(answer: dict[str, Any]) -> list[str]:
-    """The report for people."""
+def lines(answer: dict[str, Any], width: int | None = None) -> list[str]:
+    """The report for people, on a terminal of this width."""
     columns = (
-        Column("RELAY"),
+        Column("RELAY", chars_min=28),
         Column("EVENTS", is_number=True),
         Column("ACCOUNTS", is_number=True),
         Column("ONLY HERE", is_number=True),
         Column("ACCOUNTS ONLY HERE", is_number=True),
-        Column("UNREADABLE", is_number=True),
-        Column("ENDED"),
+        Column("UNREADABLE", is_number=True, rank=1),
     )
-    keys = ("url", "events", "accounts", "onlyHere", "accountsOnlyHere", "unreadable", "ended")
+    keys = ("url", "events", "accounts", "onlyHere", "accountsOnlyHere", "unreadable")
     rows = [tuple(relay[key] for key in keys) for relay in answer["relays"]]
     later = answer["laterSecondsB"]
-    found = [*table(columns, rows), ""]
+    ended = [relay["ended"] for relay in answer["relays"]]
+    found = [*table(columns, rows, width, Column("ENDED"), ended), ""]
     found += facts(
         [
             ("seconds", float(answer["seconds"])),
             ("on both", answer["both"]),
             ("second relay later by", None if later is None else f"{later:.3f} s (median)"),
-        ]
+        ],
+        width,
     )
+    examples = (Column("TYPE"), Column("ACCOUNT", chars_min=32), Column("REV"))
     for relay in answer["relays"]:
         shown = [(each["type"], each["did"], each["word"]) for each in relay["examples"]]
         if shown:
-            found += ["", f"only on {relay['url']}:", *table((Column("TYPE"), Column("ACCOUNT"), Column("REV")), shown)]
+            found += ["", f"only on {relay['url']}:", *table(examples, shown, width)]
     return found
 
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from relay.app.keys import KEYS, SECRETS, TIER_KEYS, Key, TierKey
 from relay.app.kinds import Kind
 from relay.app.settings import ListenSettings, LoggingSettings, RelaySettings, WorkerCounts
-from relay.crawl.settings import TRUSTED_TIER, HostSettings, TierSettings
+from relay.crawl.settings import TRUSTED_DEFAULTS, HostSettings, TierSettings
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestSettings
-from relay.serve.settings import ConsumerSettings
+from relay.serve.settings import ConsumerSettings, HttpSettings
 from relay.store.settings import LogSettings
 
 DEFAULT_FILE = Path("config/relay.toml")
@@ -177,6 +177,7 @@ def _compose(values: dict[str, Any], tiers: dict[str, dict[str, Any]], cores: in
         log=LogSettings(**sections.get("log", {})),
         ingest=IngestSettings(**sections.get("ingest", {})),
         consumers=ConsumerSettings(**sections.get("consumers", {})),
+        http=HttpSettings(**sections.get("http", {})),
         logging=LoggingSettings(**sections.get("logging", {})),
         **plain,
     )
@@ -189,7 +190,7 @@ def _hosts(section: dict[str, Any], tiers: dict[str, dict[str, Any]]) -> HostSet
     hosts = HostSettings(**section)
     built = {
         "default": TierSettings(account_limit=hosts.account_limit),
-        "trusted": dataclasses.replace(TRUSTED_TIER, hosts=hosts.trusted),
+        "trusted": dataclasses.replace(TRUSTED_DEFAULTS, hosts=hosts.trusted),
     }
     for name, fields in tiers.items():
         built[name] = dataclasses.replace(built.get(name, TierSettings()), **fields)

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 import trio
 
-from relay.crawl.discovery import PAGES_MAX, DiscoveryFailed, judge_page, read_page
+from relay.crawl.discovery import PAGES_MAX, DiscoveryFailed, judge_page, read_page, retry_seconds
 from relay.crawl.settings import HostSettings
 from relay.net.http import HttpClient
 from relay.observe.logs import get_logger
 from relay.store.policy import DISCOVERY, DiscoveryRun, decoded, encoded
 from relay.store.store import Store
 
-RETRY_SECONDS = 300.0  # after a source that could not be read
 PAUSE_SECONDS = 0.2  # between two pages
 
 _log = get_logger("discovery")
@@ -40,8 +40,7 @@ async def keep_discovering(scout: Scout, sources: Sequence[str]) -> None:
         for source in sources:
             run = await read_source(scout, source)
             failed = failed or bool(run.error)
-        minutes = scout.settings.discover_minutes
-        await trio.sleep(min(RETRY_SECONDS, minutes * 60) if failed else minutes * 60)
+        await trio.sleep(retry_seconds(scout.settings) if failed else scout.settings.discover_minutes * 60)
 
 
 async def read_source(scout: Scout, source: str) -> DiscoveryRun:
@@ -62,10 +61,12 @@ async def read_source(scout: Scout, source: str) -> DiscoveryRun:
             found = judge_page(
                 hosts, scout.settings, lambda host: view.domain_ban(host) is not None, at_install=is_first
             )
-        finished_ms = run.finished_ms if cursor is not None else scout.now_ms()
-        run = DiscoveryRun(cursor, run.started_ms, finished_ms, run.listed + len(hosts), run.added)
-        add = partial(scout.store.add_listed_hosts, found, now_ms=scout.now_ms(), run=name, progress=run)
-        run = DiscoveryRun(cursor, run.started_ms, finished_ms, run.listed, run.added + await scout.offload(add))
+        now_ms = scout.now_ms()
+        finished_ms = run.finished_ms if cursor is not None else now_ms
+        fields = {"cursor": cursor, "finished_ms": finished_ms, "listed": run.listed + len(hosts), "at_ms": now_ms}
+        run = msgspec.structs.replace(run, **fields)
+        add = partial(scout.store.add_listed_hosts, found, now_ms=now_ms, run=name, progress=run)
+        run = msgspec.structs.replace(run, added=run.added + await scout.offload(add))
         if cursor is None:
             _log.info("hosts_discovered", source=name, listed=run.listed, added=run.added)
             return run
@@ -81,8 +82,7 @@ def known_run(store: Store, source: str) -> DiscoveryRun:
 
 
 async def _note(scout: Scout, name: str, run: DiscoveryRun, **changes: Any) -> DiscoveryRun:
-    fields = {field: getattr(run, field) for field in DiscoveryRun.__struct_fields__}
-    run = DiscoveryRun(**{**fields, **changes})
+    run = msgspec.structs.replace(run, at_ms=scout.now_ms(), **changes)
     _log.warning("discovery_stopped", source=name, why=run.error)
     await scout.offload(partial(scout.store.note_policy, DISCOVERY + name, encoded(run)))
     return run

@@ -21,6 +21,16 @@ problem. `relay check` prints what is in effect.
 This page is written by `python -m relay.app.keydocs > config/README.md`; a test compares the two.
 """
 
+_LIMITS = """\
+## Limits of several serve workers
+
+The kernel deals connections out to the serve workers at random, and each worker counts by itself. Of `consumers.max`
+and `consumers.per_address` a worker gives away its even part and five times the square root of that part, never more
+than the limit: an uneven deal refuses next to nobody below the limit, and all workers together may go above it by as
+much. `http.requests_per_address` holds in each worker as it is, because the requests of one connection all come to the
+same worker; the `RateLimit-*` headers tell what is left there.
+"""
+
 _TIERS = """\
 ## Tiers
 
@@ -40,7 +50,7 @@ Only from the environment, or from a file that the environment names; never in t
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_keys(), "", _TIERS, *_tiers(), "", _SECRETS, *_secrets(), ""])
+    return "\n".join([_INTRODUCTION, *_keys(), "", _LIMITS, _TIERS, *_tiers(), "", _SECRETS, *_secrets(), ""])
 
 
 def _keys() -> Iterator[str]:

@@ -11,10 +11,13 @@ from relay.app.kinds import Boolean, Choice, Integer, Kind, Listen, ListOf, Numb
 from relay.app.settings import RelaySettings
 from relay.crawl.settings import TierSettings
 from relay.observe import logs
+from relay.protocol.limits import SEQ_MAX
+from relay.verify.modes import MODES
 
 MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
+INITIAL_SEQ_MAX = SEQ_MAX // 2  # half of all seqs stay: 10,000 a second for 14,000 years
 
 
 class Key(NamedTuple):
@@ -71,7 +74,11 @@ _START = ("window", "live")
 
 KEYS: tuple[Key, ...] = (
     Key("data_dir", Text("a path", empty=False), "where the log and the state are kept"),
-    Key("contact", Text("text without parentheses", lambda text: not set(text) & set("()")), "put into the User-Agent"),
+    Key(
+        "contact",
+        Text("text without parentheses", lambda text: not set(text) & set("()")),
+        "shown to visitors and owners of hosts, and put into the User-Agent",
+    ),
     Key("listen.api", Listen(), "XRPC, WebSocket, dashboard, and admin unless it has its own; [::] is IPv4 too"),
     Key("listen.admin", Listen(empty=True), "a separate address for `/admin` and `/dash`"),
     Key("listen.metrics", Listen(), "`/metrics`"),
@@ -86,18 +93,18 @@ KEYS: tuple[Key, ...] = (
     Key("identity.hold_seconds", Number(1, 3_600), "how long events wait for a DID that does not resolve"),
     Key("identity.refresh_per_minute", Integer(1, 100_000), "refreshes that one host can cause; one DID: one a minute"),
     Key("hosts.seeds", _HOSTS, "hosts to read from the first start on"),
-    Key("hosts.discover_from", _RELAYS, "relays whose `listHosts` is read; nothing when `hosts.allow_private`"),
+    Key("hosts.discover_from", _RELAYS, "relays whose `listHosts` is read; by default none when `hosts.allow_private`"),
     Key("hosts.discover_minutes", Number(1, 100_000), "how often it is read"),
     Key("hosts.discover_start", Choice(("auto", *_START)), "auto: live where the source has a seq, else window"),
     Key("hosts.allow_insecure", Boolean(), "http and ws hosts"),
-    Key("hosts.allow_private", Boolean(), "loopback and private addresses with any port"),
+    Key("hosts.allow_private", Boolean(), "loopback and private addresses with any port, did:web on localhost"),
     Key("hosts.start", Choice(_START), "where a host never seen before is read from"),
     Key("hosts.request_crawl", Boolean(), "whether the public may ask for a crawl"),
     Key("hosts.new_per_day", _ACCOUNTS, "new hosts a day by public requestCrawl"),
-    Key("hosts.new_accounts_per_second", Number(0.01, 1_000_000), "new accounts of one host that is not trusted"),
+    Key("hosts.new_accounts_per_second", Number(0.01, 1_000_000), "new accounts of a host that nobody vouches for"),
     Key("hosts.trusted", _GLOBS, "hosts of the trusted tier"),
     Key("hosts.account_limit", _ACCOUNTS, "accounts of a host that is not trusted"),
-    Key("validation.mode", Choice(("ratchet", "strict", "lenient")), "how chains are judged", target="ingest.mode"),
+    Key("validation.mode", Choice(MODES), "how chains are judged", target="ingest.mode"),
     Key("log.window_hours", Number(0.01, 87_600), "backfill window by time"),
     Key("log.window_bytes", Size(64 * MIB, 1_024 * TIB, zero=True), "backfill window by size; 0 is no bound"),
     Key("log.segment_bytes", Size(16 * MIB, 64 * GIB), "size at which a segment is sealed"),
@@ -105,7 +112,9 @@ KEYS: tuple[Key, ...] = (
     Key("log.batch_items", Integer(1, 10_000), "items of one append"),
     Key("log.batch_bytes", Size(64 << 10, 64 * MIB), "bytes of one append"),
     Key("log.sync", Boolean(), "false loses events in a power cut; for tests only"),
-    Key("log.initial_seq", Integer(1, 2**53 - 1, auto=True), "auto: 10 x unix ms at creation; a number is a floor"),
+    Key(
+        "log.initial_seq", Integer(1, INITIAL_SEQ_MAX, auto=True), "auto: 10 x unix ms at creation; a number is a floor"
+    ),
     Key("log.state_map_bytes", Size(256 * MIB, 16 * TIB), "address space reserved for the state"),
     Key("ingest.lane_items", Integer(1, 100_000), "events of one DID that may wait"),
     Key("ingest.lane_bytes", Size(8 * MIB, GIB), "bytes of one DID that may wait"),
@@ -114,9 +123,19 @@ KEYS: tuple[Key, ...] = (
     Key("consumers.per_address", Integer(1, 1_000_000), "consumers of one address"),
     Key("consumers.stall_seconds", Number(1, 86_400), "time without progress that ends a consumer"),
     Key("consumers.read_bytes", Size(64 << 10, 64 * MIB), "bytes one read of the log takes"),
+    Key(
+        "http.requests_per_address",
+        _RATE,
+        "requests of one address to one serve worker in five minutes; the stream and health checks are not counted",
+    ),
     Key("drain_seconds", Number(0, 600), "time for a clean stop"),
     Key("start_wait_seconds", Number(0, 600), "wait for the workers of a supervisor that died"),
-    Key("siblings", _RELAYS, "relays to which requestCrawl and admin posts are forwarded"),
+    Key(
+        "siblings",
+        _RELAYS,
+        "relays to which requestCrawl and admin posts are forwarded; the latter carry our admin password (of several "
+        "the first), so all need the same one, and https",
+    ),
     Key("logging.level", Choice(logs.LEVELS), "what is logged"),
     Key("logging.format", Choice(logs.FORMATS), "auto: pretty on a terminal, JSON lines elsewhere"),
 )

@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -23,13 +24,32 @@ _HEAP_BLOCK_BYTES_MAX = 131_072
 _HEAP_TRIM_BYTES = 131_072
 
 
-async def on_stop_signals(first: Callable[[], None], second: Callable[[], None]) -> None:
+async def on_stop_signals(
+    first: Callable[[], None],
+    second: Callable[[], None],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Call `first` on the first SIGTERM or SIGINT, `second` on every later one. Runs until cancelled."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         react = first
         async for _ in signals:
             react()
             react = second
+
+
+async def on_hangup(react: Callable[[], None], task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Call `react` on every SIGHUP. Runs until cancelled."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            react()
+
+
+def tell_leaving() -> None:
+    """Tell the supervisor, over standard input, that this worker drains, so that the next one may take over."""
+    with suppress(OSError):  # it is gone, which is why
+        os.write(sys.stdin.fileno(), b"\n")
 
 
 async def wait_orphaned() -> None:
@@ -39,8 +59,9 @@ async def wait_orphaned() -> None:
     """
     stream = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
     async with stream:
-        while await stream.receive_some(4_096):
-            pass
+        with suppress(trio.BrokenResourceError):  # it ended before it had read that this worker leaves
+            while await stream.receive_some(4_096):
+                pass
     signal.alarm(math.ceil(ORPHAN_DRAIN_SECONDS) + _STUCK_SECONDS)
 
 

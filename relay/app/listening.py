@@ -1,4 +1,4 @@
-"""The relay's listening sockets: bound once by the supervisor, one for each serve worker, handed over by inheritance.
+"""The relay's listening sockets: bound by the supervisor, one for each serve worker, handed over by inheritance.
 
 Owns binding. SO_REUSEPORT lets the kernel spread connections evenly over the sockets of one address (one shared socket
 does not: design section 1). It would also let a second relay in unnoticed, so the address is first claimed without it.
@@ -37,6 +37,21 @@ def bind(key: str, address: Address, count: int) -> list[socket.socket]:
         raise ConfigError(f"{key}: cannot listen on {address}: {error.strerror or error}") from error
 
 
+def bind_anew(bound: socket.socket) -> socket.socket:
+    """A socket that takes the place of `bound`, which is closed, and takes no connections until `listen`.
+
+    For one whose worker died: the kernel would go on filling its queue, and nobody would answer. Raises OSError.
+    """
+    made = _socket(bound.family, reuse_port=True)
+    try:
+        made.bind(bound.getsockname())
+    except OSError:
+        made.close()
+        raise
+    bound.close()
+    return made
+
+
 def bound_address(listening: socket.socket) -> Address:
     """Where a socket listens in fact; differs from the configuration for port 0."""
     host, port = listening.getsockname()[:2]
@@ -49,8 +64,13 @@ def bind_control(path: Path) -> trio.SocketListener:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.bind(str(path))
     path.chmod(0o600)
-    made.listen(BACKLOG)
-    return inherited(made)
+    return listen(made)
+
+
+def listen(bound: socket.socket) -> trio.SocketListener:
+    """Take connections on a bound socket; one that another process listens on as well stays as it is."""
+    bound.listen(BACKLOG)
+    return inherited(bound)
 
 
 def inherited(listening: socket.socket) -> trio.SocketListener:

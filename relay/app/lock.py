@@ -14,21 +14,28 @@ from pathlib import Path
 import trio
 
 from relay.app.config import ConfigError
+from relay.observe.logs import get_logger
 
 _POLL_SECONDS = 0.1
+
+_log = get_logger("lock")
 
 
 async def take_lock(data_dir: Path, wait_seconds: float) -> int:
     """The descriptor of the held lock, to be kept open and passed on.
 
-    Makes `data_dir` if need be. Waits `wait_seconds` for the last worker of a supervisor that died, then raises
-    ConfigError naming who holds it; the same when the folder cannot be used.
+    Makes `data_dir` if need be. Waits `wait_seconds`, not without saying so, for the last worker of a supervisor that
+    died, then raises ConfigError naming who holds it; the same when the folder cannot be used.
     """
     lock_fd = _open(data_dir)
     try:
         give_up_at = trio.current_time() + wait_seconds
+        is_told = False
         while not _lock(lock_fd):
             _check_patience(give_up_at, data_dir, lock_fd)
+            if not is_told:
+                is_told = True
+                _log.info("data_dir_in_use", by=_holders(lock_fd), waiting_seconds_at_most=wait_seconds)
             await trio.sleep(_POLL_SECONDS)
     except BaseException:
         os.close(lock_fd)

@@ -15,14 +15,17 @@ import trio
 
 from relay.app import opsviews
 from relay.app.adminclient import DEFAULT_URL, AdminClient, OperationFailed, password_of
+from relay.app.arguments import DEFAULT, count_or_default, positive
+from relay.app.tables import terminal_width
+from relay.serve.admin.hostviews import SORTS, STATUSES
+from relay.verify.modes import MODES
 
 Arguments = argparse.Namespace
 Act = Callable[[AdminClient, Arguments], Awaitable[Any]]
-Show = Callable[[Any], list[str]]
+Show = Callable[[Any, int | None], list[str]]
 
 LIMIT_MAX = 10_000_000
-_STATUSES = ("active", "idle", "offline", "throttled", "banned")
-_MODES = ("ratchet", "strict", "lenient", "default")
+_MODES = (*MODES, DEFAULT)
 _LOCAL = ("takendown", "suspended", "throttled")
 
 
@@ -33,14 +36,22 @@ class Argument(NamedTuple):
     options: dict[str, Any]
 
 
+def _nothing(_arguments: Arguments) -> list[str]:
+    return []
+
+
 class Action(NamedTuple):
-    """One word after a command: what it takes, does and prints."""
+    """One word after a command: what it takes, does and prints. `show` gets the answer and the terminal's width.
+
+    `hint` is what people are told beside the answer, out of what they asked for.
+    """
 
     name: str
     help: str
     arguments: tuple[Argument, ...]
     act: Act
     show: Show
+    hint: Callable[[Arguments], list[str]] = _nothing
 
 
 def add_actions(actions: tuple[Action, ...], parser: argparse.ArgumentParser) -> None:
@@ -66,7 +77,8 @@ def run(arguments: Arguments) -> int:
     if arguments.json:
         print(json.dumps(answer, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
     else:
-        for line in arguments.action.show(answer):
+        action = arguments.action
+        for line in [*action.show(answer, terminal_width()), *action.hint(arguments)]:
             print(line)
     return 0
 
@@ -98,19 +110,19 @@ async def _host(client: AdminClient, arguments: Arguments) -> Any:
 
 async def _limit(client: AdminClient, arguments: Arguments) -> Any:
     given = {"per_second": arguments.per_second, "per_hour": arguments.per_hour, "per_day": arguments.per_day}
-    rates = {name: None if value == "default" else int(value) for name, value in given.items() if value is not None}
+    rates = {name: None if value == DEFAULT else int(value) for name, value in given.items() if value is not None}
     body: dict[str, Any] = (
         {"hostname": arguments.hostname, "rates": rates} if rates else {"hostname": arguments.hostname}
     )
     if arguments.accounts is not None:
-        body["account_limit"] = None if arguments.accounts == "default" else int(arguments.accounts)
+        body["account_limit"] = None if arguments.accounts == DEFAULT else int(arguments.accounts)
     if arguments.tier is not None:
-        body["tier"] = "" if arguments.tier == "default" else arguments.tier
+        body["tier"] = "" if arguments.tier == DEFAULT else arguments.tier
     return await client.post("hosts/change", body)
 
 
 async def _mode(client: AdminClient, arguments: Arguments) -> Any:
-    mode = "" if arguments.mode == "default" else arguments.mode
+    mode = "" if arguments.mode == DEFAULT else arguments.mode
     return await client.post("hosts/change", {"hostname": arguments.hostname, "mode": mode})
 
 
@@ -124,6 +136,15 @@ async def _accounts(client: AdminClient, arguments: Arguments) -> Any:
 
 async def _takedown(client: AdminClient, arguments: Arguments) -> Any:
     return await client.post("repo/takeDown", {"did": arguments.did, "purge": arguments.purge})
+
+
+def _purge_hint(arguments: Arguments) -> list[str]:
+    if not arguments.purge:
+        return []
+    return [
+        "the purge of its frames in the window has begun, in the background; how far it is:",
+        f"  relay accounts show {arguments.did}",
+    ]
 
 
 def _simple(method: str, path: str, *names: str) -> Act:
@@ -145,17 +166,11 @@ def _posting(path: str, **names: str) -> Act:
     return act
 
 
-def _count(text: str) -> str:
-    if text != "default" and not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text} is neither a whole number nor `default`")
-    return text
-
-
 _HOSTNAME = Argument("hostname", {"metavar": "HOST"})
 _HOST = Argument("host", {"metavar": "HOST"})
 _DID = Argument("did", {"metavar": "DID"})
 _DOMAIN = Argument("domain", {"metavar": "DOMAIN"})
-_LIMIT = Argument("--limit", {"type": int, "default": LIMIT_MAX, "metavar": "N", "help": "at most so many"})
+_LIMIT = Argument("--limit", {"type": positive, "default": LIMIT_MAX, "metavar": "N", "help": "at most so many"})
 
 HOSTS = (
     Action(
@@ -163,8 +178,8 @@ HOSTS = (
         "the hosts this relay knows",
         (
             Argument("search", {"nargs": "?", "metavar": "TEXT", "help": "part of the name"}),
-            Argument("--status", {"choices": _STATUSES}),
-            Argument("--sort", {"help": "hostname, status, accounts, rate, accepted, dropped, lastEvent, firstSeen"}),
+            Argument("--status", {"choices": STATUSES}),
+            Argument("--sort", {"choices": tuple(SORTS), "metavar": "BY", "help": ", ".join(SORTS)}),
             Argument("--reverse", {"action": "store_true", "help": "greatest first"}),
             _LIMIT,
         ),
@@ -191,10 +206,10 @@ HOSTS = (
         "change what a host may do; `default` gives a limit back to the tier",
         (
             _HOSTNAME,
-            Argument("--accounts", {"type": _count, "metavar": "N"}),
-            Argument("--per-second", {"type": _count, "metavar": "N"}),
-            Argument("--per-hour", {"type": _count, "metavar": "N"}),
-            Argument("--per-day", {"type": _count, "metavar": "N"}),
+            Argument("--accounts", {"type": count_or_default, "metavar": "N"}),
+            Argument("--per-second", {"type": count_or_default, "metavar": "N"}),
+            Argument("--per-hour", {"type": count_or_default, "metavar": "N"}),
+            Argument("--per-day", {"type": count_or_default, "metavar": "N"}),
             Argument("--tier", {"metavar": "NAME"}),
         ),
         _limit,
@@ -223,7 +238,7 @@ ACCOUNTS = (
         (
             Argument("--host", {"metavar": "HOST"}),
             Argument("--local", {"choices": _LOCAL, "help": "those of this relay's own status"}),
-            Argument("--limit", {"type": int, "default": 1_000, "metavar": "N", "help": "at most so many (1000)"}),
+            Argument("--limit", {"type": positive, "default": 1_000, "metavar": "N", "help": "at most so many (1000)"}),
         ),
         _accounts,
         opsviews.account_table,
@@ -240,7 +255,8 @@ ACCOUNTS = (
         "stop an account's content and tell consumers",
         (_DID, Argument("--purge", {"action": "store_true", "help": "also replace its frames in the window"})),
         _takedown,
-        opsviews.done,
+        opsviews.taken_down,
+        _purge_hint,
     ),
     Action("restore", "end a takedown", (_DID,), _posting("repo/reverseTakedown", did="did"), opsviews.done),
 )

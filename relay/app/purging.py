@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import msgspec
 import trio
 
 from relay.observe.logs import get_logger
@@ -17,7 +16,7 @@ from relay.store.store import Store
 
 LOOK_SECONDS = 5.0
 ACCOUNTS_AT_ONCE = 100
-PROGRESS_SECONDS = 2.0  # between two words on it, since each lets every worker look at its hosts again
+PROGRESS_SECONDS = 2.0  # between two words on it
 _PAGE = 1_000
 
 Offload = Callable[..., Awaitable[Any]]
@@ -57,18 +56,8 @@ async def purge(store: Store, pending: dict[str, Takedown], offload: Offload, no
         frames += await offload(partial(store.purge_segment, name, tuple(pending)))
         if trio.current_time() - told_at >= PROGRESS_SECONDS:
             told_at = trio.current_time()
-            await offload(partial(_tell, store, pending, {"segments": len(names), "purged_segments": done + 1}))
+            await offload(partial(store.note_purge, pending, {"segments": len(names), "purged_segments": done + 1}))
     finished = {"segments": len(names), "purged_segments": len(names), "purged_frames": frames, "purged_ms": now_ms()}
-    await offload(partial(_tell, store, pending, finished))
-    await offload(partial(store.set_policy, PURGED, encoded(finished["purged_ms"])))
+    await offload(partial(store.set_policy, PURGED, encoded(finished["purged_ms"])))  # first: a cut-off run tells again
+    await offload(partial(store.note_purge, pending, finished))
     _log.info("purge_done", accounts=len(pending), frames=frames)
-
-
-def _tell(store: Store, pending: dict[str, Takedown], progress: dict[str, int]) -> None:
-    """Write the progress down, unless the takedown was ended or made anew meanwhile."""
-    for did, begun in pending.items():
-        with store.view() as view:
-            value = view.policy_value(TAKEDOWN + did)
-        entry = decoded(value, Takedown) if value is not None else None
-        if entry is not None and entry.since_ms == begun.since_ms:
-            store.set_policy(TAKEDOWN + did, encoded(msgspec.structs.replace(entry, **progress)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from relay.app.assignment import control_path, worker_name
-from relay.app.supervisor import WorkerStatus
+from relay.app.post import WorkerStatus
 from relay.net.control import ask
 from relay.net.errors import NetError
 from relay.net.server import Request, Response, error_response, json_response

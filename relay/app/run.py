@@ -6,10 +6,13 @@ what they do. The store is created, or found to be unusable, here, before any wo
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import trio
@@ -20,9 +23,10 @@ from relay.app.assignment import SOCKET_PATH_BYTES_MAX, control_path, worker_nam
 from relay.app.config import ConfigError
 from relay.app.listening import bind, bind_control, bound_address, inherited
 from relay.app.lock import take_lock, was_locked
+from relay.app.post import Surroundings, WorkerSpec
 from relay.app.reporting import Reporting
 from relay.app.settings import RelaySettings, housekeeping_role, ingest_role, serve_role
-from relay.app.supervisor import Supervisor, Surroundings, WorkerSpec
+from relay.app.supervisor import Supervisor
 from relay.crawl.settings import HostSettings
 from relay.net.errors import HostRefused
 from relay.net.guard import Origin, check_hostname
@@ -30,6 +34,8 @@ from relay.net.server import Site, serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import Metrics
 from relay.store.creation import is_ours
+from relay.store.errors import StoreError
+from relay.store.policy import DomainBanned
 from relay.store.store import Store
 
 _ROLE_NAME_LONGEST = worker_name("housekeeping", 0)
@@ -45,25 +51,59 @@ class Sockets(NamedTuple):
     metrics: socket.socket
 
 
-async def run_relay(settings: RelaySettings) -> None:
-    """A whole relay in the foreground, until SIGTERM or SIGINT; a second signal stops at once.
+class Stop(NamedTuple):
+    """How a relay is told to stop: `drain` for what runs, and the end of `waiting` for the folder to be free."""
 
-    Raises ConfigError when data_dir or an address cannot be had, StoreError when the store cannot be used.
+    drain: trio.Event
+    waiting: trio.CancelScope
+
+
+Renewals: TypeAlias = trio.MemoryReceiveChannel[None]
+
+
+async def run_relay(settings: RelaySettings) -> None:
+    """A whole relay in the foreground, until SIGTERM or SIGINT; a second one stops at once. SIGHUP renews the workers.
+
+    Except on a terminal, which sends SIGHUP when it is closed: there it stops the relay as SIGTERM does. Raises
+    ConfigError when data_dir or an address cannot be had, StoreError when the store cannot be used.
     """
-    path = control_path(settings.data_dir, _ROLE_NAME_LONGEST)
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        raise ConfigError(
-            f"data_dir: {settings.data_dir} is too long a path for sockets below it; a shorter one is needed"
-        )
-    if settings.data_dir.is_dir() and not was_locked(settings.data_dir):
-        is_ours(settings.data_dir, alone=True)  # the lock makes a file, and a stranger's folder has to stay as it is
+    _check_place(settings.data_dir)
     lifecycle.raise_file_limit()
-    lock_fd = await take_lock(settings.data_dir, settings.start_wait_seconds)
+    stop = Stop(trio.Event(), trio.CancelScope())
+    renew, renewals = trio.open_memory_channel[None](1)
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        async with trio.open_nursery() as nursery:
+            first, second = partial(_stop, stop, settings), nursery.cancel_scope.cancel
+            await nursery.start(lifecycle.on_stop_signals, first, second)
+            hung_up = first if sys.stdin is not None and sys.stdin.isatty() else partial(_renew, renew)
+            await nursery.start(lifecycle.on_hangup, hung_up)
+            await _run_locked(settings, stop, renewals)
+            nursery.cancel_scope.cancel()
+    except* (ConfigError, StoreError) as failed:
+        raise failed.exceptions[0] from None
+    _log.info("relay_stopped")
+
+
+def _check_place(data_dir: Path) -> None:
+    """Before anything is made there. Raises ConfigError, StoreError."""
+    path = control_path(data_dir, _ROLE_NAME_LONGEST)
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise ConfigError(f"data_dir: {data_dir} is too long a path for sockets below it; a shorter one is needed")
+    if data_dir.is_dir() and not was_locked(data_dir):
+        is_ours(data_dir, alone=True)  # the lock makes a file, and a stranger's folder has to stay as it is
+
+
+async def _run_locked(settings: RelaySettings, stop: Stop, renewals: Renewals) -> None:
+    """Wait for the folder to be free, then run; returns when told to stop, also while it waits."""
+    with stop.waiting:
+        lock_fd = await take_lock(settings.data_dir, settings.start_wait_seconds)
+    if stop.waiting.cancelled_caught:
+        return
+    try:
+        control_path(settings.data_dir, _ROLE_NAME_LONGEST).parent.mkdir(mode=0o700, exist_ok=True)
         prepare_store(settings)
         with bound(settings) as sockets:
-            await _supervise(settings, sockets, lock_fd)
+            await _supervise(settings, sockets, lock_fd, stop.drain, renewals)
     finally:
         os.close(lock_fd)
 
@@ -81,13 +121,14 @@ def prepare_store(settings: RelaySettings) -> None:
         with store.view() as view:
             is_install = not view.hosts(0, 1)
         for origin in seeds:
-            store.add_host(
-                origin.name,
-                insecure=not origin.tls,
-                now_ms=now_ms,
-                start=settings.hosts.start,
-                known_at_install=is_install,
-            )
+            with suppress(DomainBanned):  # an operator's word since the seed was written
+                store.add_host(
+                    origin.name,
+                    insecure=not origin.tls,
+                    now_ms=now_ms,
+                    start=settings.hosts.start,
+                    known_at_install=is_install,
+                )
     finally:
         store.close()
 
@@ -129,27 +170,32 @@ def crew_of(settings: RelaySettings, sockets: Sockets) -> list[WorkerSpec]:
     ]
 
 
-async def _supervise(settings: RelaySettings, sockets: Sockets, lock_fd: int) -> None:
+async def _supervise(
+    settings: RelaySettings, sockets: Sockets, lock_fd: int, drain: trio.Event, renewals: Renewals
+) -> None:
     metrics = Metrics()
     metrics.build_info(__version__)
     around = Surroundings(settings.data_dir, lock_fd, settings.drain_seconds, settings.logging)
     supervisor = Supervisor(crew_of(settings, sockets), around, metrics)
     reporting = Reporting(lambda: supervisor.workers, metrics, settings.data_dir)
-    drain = trio.Event()
     _log_start(settings, sockets)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lifecycle.on_stop_signals, lambda: _drain(drain, settings), nursery.cancel_scope.cancel)
         control = bind_control(control_path(settings.data_dir, "supervisor"))
         await nursery.start(serve_http, [control], Site(reporting.answer_control))
         await nursery.start(serve_http, [inherited(sockets.metrics)], Site(reporting.answer_metrics))
-        await supervisor.run(drain)
+        await supervisor.run(drain, renewals)
         nursery.cancel_scope.cancel()
-    _log.info("relay_stopped")
 
 
-def _drain(drain: trio.Event, settings: RelaySettings) -> None:
+def _stop(stop: Stop, settings: RelaySettings) -> None:
     _log.info("relay_draining", seconds_at_most=settings.drain_seconds)
-    drain.set()
+    stop.drain.set()
+    stop.waiting.cancel()
+
+
+def _renew(renew: trio.MemorySendChannel[None]) -> None:
+    with suppress(trio.WouldBlock):  # one is asked for already
+        renew.send_nowait(None)
 
 
 def _log_start(settings: RelaySettings, sockets: Sockets) -> None:

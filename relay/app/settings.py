@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay import __version__
+from relay.app.draining import consumer_times
 from relay.app.kinds import Address
 from relay.crawl.settings import HostSettings
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
-from relay.serve.settings import ConsumerSettings, ServeRoleSettings
+from relay.serve.settings import ConsumerSettings, HttpSettings, ServeRoleSettings
 from relay.store.settings import LogSettings
 
 _API = Address("::", 2470)
@@ -67,6 +68,7 @@ class RelaySettings:
     log: LogSettings = field(default_factory=LogSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     consumers: ConsumerSettings = field(default_factory=ConsumerSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     drain_seconds: float = 20.0
     start_wait_seconds: float = 15.0
@@ -92,6 +94,7 @@ def ingest_role(settings: RelaySettings) -> IngestRoleSettings:
 
 def serve_role(settings: RelaySettings) -> ServeRoleSettings:
     """What a serve worker is handed."""
+    times = consumer_times(settings.drain_seconds)
     return ServeRoleSettings(
         user_agent=settings.user_agent,
         contact=settings.contact,
@@ -99,11 +102,13 @@ def serve_role(settings: RelaySettings) -> ServeRoleSettings:
         hosts=settings.hosts,
         mode=settings.ingest.mode,
         consumers=settings.consumers,
+        http=settings.http,
         trusted_proxies=settings.listen.trusted_proxies,
         siblings=settings.siblings,
         admin_passwords=passwords_in(settings.admin_password),
         separate_admin=settings.listen.admin is not None,
-        drain_seconds=settings.drain_seconds,
+        flush_seconds=times.flush_seconds,
+        farewell_seconds=times.farewell_seconds,
     )
 
 

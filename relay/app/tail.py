@@ -41,8 +41,8 @@ Print = Callable[[str], None]
 class TailOptions(NamedTuple):
     """What was asked for. None means no bound; `as_json` prints one JSON object a line.
 
-    `verify` judges every event too, with documents of the directory at `plc_url`. `since` is a moment (RFC 3339) that
-    the server turns into a cursor; it wins over `cursor`.
+    `verify` judges every event too, with documents of the directory at `plc_url`. `since`, instead of `cursor`, is a
+    moment (RFC 3339) that the server turns into one.
     """
 
     url: str
@@ -166,7 +166,7 @@ def _read(messages: Sequence[bytes]) -> tuple[list[_Reading], Exception | None]:
             if isinstance(frame, ErrorFrame):
                 return readings, Unsound(f"the server ends the stream: {frame.error} {frame.message or ''}".rstrip())
             if not isinstance(frame, UnknownFrame):
-                readings.append(_Reading(frame, parse_event(frame)))
+                readings.append(_Reading(frame, parse_event(frame, allow_localhost=True)))
         except ProtocolError as error:
             return readings, error
     return readings, None

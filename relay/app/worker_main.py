@@ -33,7 +33,7 @@ import trio
 from relay import __version__
 from relay.app import assignment, lifecycle
 from relay.app.assignment import Assignment
-from relay.app.listening import bind_control, inherited
+from relay.app.listening import bind_control, listen
 from relay.app.settings import HousekeepingSettings
 from relay.ingest.settings import IngestRoleSettings
 from relay.observe import logs
@@ -103,7 +103,7 @@ async def _work(task: Assignment, role: Role) -> None:
         index=task.index,
         count=task.count,
         metrics=metrics,
-        listeners=[inherited(listening) for listening in task.listening_sockets()],
+        listeners=[listen(bound) for bound in task.listening_sockets()],
         control=bind_control(assignment.control_path(Path(task.data_dir), task.name)),
         drain=drain,
     )
@@ -128,6 +128,7 @@ async def _run_role(run: Callable[..., Awaitable[None]], drain: trio.Event) -> N
 def _drain_by(scope: trio.CancelScope, drain: trio.Event, seconds: float) -> None:
     """Ask the role to finish, and cancel it when it has not in `seconds`; an earlier deadline stays."""
     drain.set()
+    lifecycle.tell_leaving()
     scope.deadline = min(scope.deadline, trio.current_time() + seconds)
 
 

@@ -17,6 +17,7 @@ from relay.net.http import HttpClient
 
 PAGE_HOSTS = 1_000
 PAGES_MAX = 1_000  # of one run: a list that goes round ends there
+RETRY_SECONDS = 300.0  # after a source that could not be read
 _PAGE_BYTES_MAX = 1 << 20
 _PAGE_SECONDS_MAX = 30.0
 _CURSOR_CHARS_MAX = 4_096
@@ -49,6 +50,11 @@ class Found(NamedTuple):
 
     hostname: str
     fields: dict[str, Any]
+
+
+def retry_seconds(settings: HostSettings) -> float:
+    """When sources are read again after one that could not be."""
+    return min(RETRY_SECONDS, settings.discover_minutes * 60)
 
 
 async def read_page(client: HttpClient, source: str, cursor: str) -> tuple[list[Listed], str | None]:
@@ -92,7 +98,7 @@ def judge_page(
             "start": _start(listed, settings),
             "listed_accounts": min(max(0, listed.accountCount or 0), _ACCOUNTS_MAX),
             "known_at_install": at_install,
-            "status": "offline" if listed.status == "offline" else "active",
+            "status": "offline" if listed.status == "offline" else "idle",
         }
         found.append(Found(origin.name, fields))
     return found

@@ -11,9 +11,10 @@
       └── FutureCursor, seqs that went back, a relay ──▶ idle ────────┘
                      asked again every 5 min (a relay: every hour)
 
-`banned` is an operator's word and lies outside: a banned host is not followed at all. A requestCrawl ends any wait. A
-bare connect changes nothing for a host that was idle or offline, since such hosts often take a connection only to end
-it; and only progress, an event accepted, makes the next delay short again (checklist 56).
+A host begins as idle and untried, and its first connection makes it active. `banned` is an operator's word and lies
+outside: a banned host is not followed at all. A requestCrawl ends any wait. A bare connect changes nothing for a host
+that became idle or offline, since such hosts often take a connection only to end it; and only progress, an event
+accepted, makes the next delay short again (checklist 56).
 
 A host that restarted its seqs answers our cursor with FutureCursor, or sends seqs that we are past. When three
 connections over ten minutes or more ended so, the next one is a probe (`relay.crawl.probe`), at most once a day
@@ -64,21 +65,24 @@ _CURSOR_AHEAD = frozenset({Ending.FUTURE_CURSOR, Ending.SEQ_BEHIND})
 class HostHealth:
     """The memory between two connections of one host. `now` is any clock in seconds that only rises.
 
-    `status` is where it begins; `probed` when it was last probed on that clock, which may be before it began.
+    `status` is where it begins, `untried` says that no connection led there; `probed` is when it was last probed on
+    that clock, which may be before it began.
     """
 
-    def __init__(self, rng: Random, *, status: str = "active", probed: float = -inf) -> None:
+    def __init__(self, rng: Random, *, status: str = "active", untried: bool = False, probed: float = -inf) -> None:
         self._retry = Backoff(rng, first_seconds=RETRY_FIRST_SECONDS, seconds_max=RETRY_SECONDS_MAX)
         self._probe = Backoff(rng, first_seconds=RETRY_SECONDS_MAX, seconds_max=PROBE_SECONDS_MAX)
         self._framing: deque[float] = deque(maxlen=FRAMING_FAULTS_MAX)
         self._ahead: list[float] = []  # when connections ended because our cursor is ahead of the host, in a row
         self._probed = probed
+        self._untried = untried
         self.status = status if status in ("idle", "offline") else "active"
 
     def connected(self) -> None:
         """The subscription is open."""
-        if self.status == "throttled":
+        if self.status == "throttled" or (self.status == "idle" and self._untried):
             self.status = "active"
+        self._untried = False
 
     def stood(self) -> None:
         """The connection has lasted: nobody hung up, and no error came."""

@@ -22,7 +22,7 @@ class TierSettings:
     account_limit: int = 100
 
 
-TRUSTED_TIER = TierSettings(per_second=5_000, per_hour=50_000_000, per_day=500_000_000, account_limit=10_000_000)
+TRUSTED_DEFAULTS = TierSettings(per_second=5_000, per_hour=50_000_000, per_day=500_000_000, account_limit=10_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +49,5 @@ class HostSettings:
     trusted: tuple[str, ...] = ("*.host.bsky.network",)
     account_limit: int = 100
     tiers: Mapping[str, TierSettings] = field(
-        default_factory=lambda: {"default": TierSettings(), "trusted": TRUSTED_TIER},
+        default_factory=lambda: {"default": TierSettings(), "trusted": TRUSTED_DEFAULTS},
     )

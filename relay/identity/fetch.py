@@ -3,10 +3,16 @@
 Only this module knows where documents are. It answers with a document or with one of three faults, because what follows
 differs (design section 4, "Identity failures"): the DID is gone, the DID's own document or host is at fault, or the
 directory is.
+
+The directory is believed that a DID is gone only in its own words, a JSON object with a `message` (protocol.md section
+11.2). A gateway in front of it, or an address that is mistyped, answers 404 to everything, and each account would be
+told as deleted. Whatever else the directory answers, in place of a document, is its own fault and no DID's.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from relay.identity.settings import IdentitySettings
 from relay.net.errors import NetError
@@ -18,7 +24,6 @@ from relay.protocol.syntax import did_method, did_web_host, is_supported_did
 DOCUMENT_BYTES_MAX = 256 * 1024
 GONE = frozenset({404, 410})  # the directory answers 404 for a tombstone where its API promises 410
 WEB_GONE = frozenset({410})  # a web host answers 404 for many a mishap, and the account would be told as deleted
-TRANSIENT = frozenset({408, 425, 429})
 
 
 class LookupFault(Exception):  # noqa: N818 -- its leaves are named after what is at fault
@@ -34,7 +39,7 @@ class DidFault(LookupFault):
 
 
 class DirectoryFault(LookupFault):
-    """The directory is at fault (timeout, 5xx, 429): nothing is known about the DID."""
+    """The directory is at fault (timeout, 5xx, 429, an answer that is not its own): nothing is known about the DID."""
 
 
 Fetch = Callable[[str], Awaitable[DidDocument]]
@@ -60,15 +65,13 @@ class DocumentSource(NamedTuple):
         else:
             url, own_host = self._web_url(did), True
         response = await self._get(url, own_host=own_host)
-        if response.status in (WEB_GONE if own_host else GONE):
-            raise DidGone(f"status {response.status}")
         if response.status != 200:
-            at_fault = response.status >= 500 or response.status in TRANSIENT
-            raise (DirectoryFault if at_fault and not own_host else DidFault)(f"status {response.status}")
+            raise _fault_of(response, own_host=own_host)
         try:
             return parse_did_document(did, response.body, allow_http=self.allow_private)
         except DidDocumentError as error:
-            raise DidFault(str(error)) from None
+            of_did = own_host or _reads_as(response.body, dict)
+            raise (DidFault if of_did else DirectoryFault)(str(error)) from None
 
     def _web_url(self, did: str) -> str:
         host = did_web_host(did, allow_localhost=self.allow_private)
@@ -85,3 +88,26 @@ class DocumentSource(NamedTuple):
             )
         except NetError as error:
             raise (DidFault if own_host else DirectoryFault)(str(error)) from None
+
+
+class _Word(msgspec.Struct):
+    """How a directory says why there is no document."""
+
+    message: str
+
+
+def _fault_of(response: HttpResponse, *, own_host: bool) -> LookupFault:
+    """What an answer without a document says."""
+    told = f"status {response.status}"
+    if own_host:
+        return DidGone(told) if response.status in WEB_GONE else DidFault(told)
+    is_gone = response.status in GONE and _reads_as(response.body, _Word)
+    return DidGone(told) if is_gone else DirectoryFault(told)
+
+
+def _reads_as(body: bytes, kind: Any) -> bool:
+    try:
+        msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError):  # msgspec reports bad UTF-8 and deep nesting in their own classes
+        return False
+    return True

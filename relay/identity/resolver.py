@@ -8,11 +8,13 @@ that is cancelled leaves the others their answer.
   it was read again.
 - Forced refreshes are bounded for each DID and for each host that asks; a refused one answers with what is known.
 - A DID that was given up is answered from memory for `negative_seconds`, bounded for each host and in all.
-- `down` is the second kind of failure of design section 4: the directory itself. While it lasts nobody gives up.
+- `down` is the second kind of failure of design section 4: the directory itself.
+- That a DID we know is gone is believed when it was said twice, `GONE_CONFIRM_SECONDS` apart: consumers may delete for
+  good what is told as deleted, and a read copy of the directory may answer wrongly for a moment.
 """
 
 import zlib
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from typing import NamedTuple
 import trio
 
 from relay.identity.fetch import DidFault, DidGone, DirectoryFault, Fetch, LookupFault
+from relay.identity.health import DirectoryHealth
 from relay.identity.negative import Negative
 from relay.identity.settings import IdentitySettings
 from relay.net.limiter import Keyed, TokenBucket
@@ -28,10 +31,11 @@ from relay.verify.identity import Identity
 
 REFRESHES_PER_DID_BURST = 5  # handle change, rotation and migration may follow each other closely; then one a minute
 BUCKETS_MAX = 50_000
-OUTCOMES_KEPT = 20
-OUTCOMES_TELLING = 4
 LAG_SECONDS_MAX = 30.0
+GONE_CONFIRM_SECONDS = 5.0
 AGE_JITTER = 0.2
+
+_OUTCOMES = {DidGone: "gone", DidFault: "did_fault", DirectoryFault: "directory_fault"}
 
 
 class _Lookup:
@@ -71,7 +75,7 @@ class Resolver:
         self._negative = Negative(settings.negative_seconds)
         self._saves: dict[str, Identity] = {}
         self._announced: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._failed: deque[bool] = deque(maxlen=OUTCOMES_KEPT)
+        self._directory = DirectoryHealth()
         self._slots = {"plc": _limiter(settings), "web": _limiter(settings)}  # a dead web host must not hold up PLC
         self._per_did = Keyed(_refreshes(1, REFRESHES_PER_DID_BURST), BUCKETS_MAX)
         self._per_host = Keyed(_refreshes(settings.refresh_per_minute, settings.refresh_per_minute), BUCKETS_MAX)
@@ -86,8 +90,12 @@ class Resolver:
 
     @property
     def down(self) -> bool:
-        """Whether the directory, not a DID, is what fails: half or more of the last lookups, once there were a few."""
-        return len(self._failed) >= OUTCOMES_TELLING and sum(self._failed) * 2 >= len(self._failed)
+        """Whether the directory, not a DID, is what fails."""
+        return self._directory.down
+
+    def refused(self, did: str) -> bool:
+        """Whether the directory keeps failing for this DID, long after and while it gave documents of others."""
+        return self._directory.refuses(did)
 
     def known(self, did: str) -> Identity | None:
         """What is known without waiting. Starts a background refresh of a document past its age."""
@@ -188,25 +196,52 @@ class Resolver:
         return lookup
 
     async def _look_up(self, did: str, lookup: _Lookup) -> None:
+        try:
+            document = await self._read(did, lookup)
+            lookup.result = self._settle(_identity_of(document, self._now_ms(), stale=lookup.is_outdated))
+        except DidGone as fault:
+            lookup.result = self._settle_gone(did, fault)
+        except LookupFault as fault:
+            lookup.result = fault
+        finally:
+            del self._lookups[did]
+            lookup.done.set()
+
+    async def _read(self, did: str, lookup: _Lookup) -> DidDocument:
+        """The document. That a live DID is gone has to be said twice."""
+        try:
+            return await self._ask(did, lookup)
+        except DidGone:
+            known = self._known.get(did) or self._load(did)
+            if known is None or known.tombstone:
+                raise
+        await trio.sleep(GONE_CONFIRM_SECONDS)
+        return await self._ask(did, lookup)
+
+    async def _ask(self, did: str, lookup: _Lookup) -> DidDocument:
+        """One question, and what its outcome says of the directory."""
         started = trio.current_time()
-        outcome = "found"
         try:
             async with self._slots["plc" if did.startswith("did:plc:") else "web"]:
                 lookup.is_outdated = False
                 document = await self._fetch(did)
-            lookup.result = self._settle(_identity_of(document, self._now_ms(), stale=lookup.is_outdated))
-        except DidGone as fault:
-            outcome = "gone"
-            lookup.result = self._settle_gone(did, fault)
-        except DidFault as fault:
-            outcome, lookup.result = "did_fault", fault
-        except DirectoryFault as fault:
-            outcome, lookup.result = "directory_fault", fault
-        finally:
-            del self._lookups[did]
-            lookup.done.set()
-        self._failed.append(outcome == "directory_fault")
-        self._observe(LookupOutcome(outcome, trio.current_time() - started))
+        except LookupFault as fault:
+            self._note(did, _OUTCOMES[type(fault)], started)
+            raise
+        self._note(did, "found", started)
+        return document
+
+    def _note(self, did: str, outcome: str, started: float) -> None:
+        now = trio.current_time()
+        self._observe(LookupOutcome(outcome, now - started))
+        if not did.startswith("did:plc:"):
+            return
+        if outcome == "found":
+            self._directory.found(did, now)
+        elif outcome == "directory_fault":
+            self._directory.failed(did, now)
+        else:
+            self._directory.answered(did)
 
     def _settle(self, identity: Identity) -> Identity:
         self._negative.forget(identity.did)

@@ -1,22 +1,19 @@
 """Group commit: items of all hosts of this worker, appended together in one thread while the loop goes on.
 
-Owns the overlay: for a DID with items on their way, the state that the newest of them leaves behind, so that the next
-event of that DID is judged against it before anything is written. An entry leaves the overlay when its append ended.
-
-A refused item (another worker wrote that account meanwhile) goes back to its stream together with every later item of
-the same DID, those of the next batch included: those were judged against a state that never came to be. A word of our
-own that is refused is said again, for the row as it then is, before the events behind it are judged again.
+Owns when a batch is due and what becomes of it. A refused item (another worker wrote that account meanwhile) goes back
+to its origin together with every later item of the same DID, those still queued included: they were judged against a
+state that never came to be. A word of our own that is refused is said again, for the row as it then is, before the
+events behind it are judged again.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import NamedTuple, Protocol
 
 import trio
 
+from relay.ingest.entries import Entry, EntryQueue, Origin, Overlay, OwnWord
 from relay.ingest.lanes import Pending
-from relay.store.batch import Appended, Batch, DropNote, HostMark, Item
+from relay.store.batch import Appended, Batch, DropNote
 from relay.store.settings import LogSettings
 from relay.verify.chain import AccountState
 from relay.verify.identity import Identity
@@ -25,51 +22,6 @@ TARGET_ITEMS = 32  # a batch smaller than this is worth waiting for, up to QUIET
 QUIET_WAIT_SECONDS = 0.05
 BARE_INTERVAL_SECONDS = 1.0  # batches that append no frame
 NOTES_MAX = 1_000
-
-
-class Origin(Protocol):
-    """A host's stream as the batcher sees it."""
-
-    def settle(self, seq: int) -> None:
-        """The event is part of a batch that is being appended."""
-
-    def reopen(self, seq: int) -> None:
-        """It was refused: it is not settled after all."""
-
-    def refuse(self, refused: Sequence[Pending]) -> None:
-        """These events, all of one DID and oldest first, have to be judged again."""
-
-    def appended(self, entry: "Entry") -> None:
-        """The item is in the log."""
-
-    def take_mark(self) -> HostMark:
-        """How far the stream is settled, and the counts since the last call."""
-
-
-class Entry(NamedTuple):
-    """An item on its way, with what is needed to judge it again."""
-
-    item: Item
-    pending: Pending
-    origin: Origin
-
-
-class OwnWord(Protocol):
-    """A status that we say of an account, not an event of its host (`relay.ingest.ownwords`)."""
-
-    item: Item
-
-    def refused(self) -> None:
-        """The row is no longer the one it was said of."""
-
-    def appended(self) -> None:
-        """It is in the log."""
-
-
-class _Overlaid(NamedTuple):
-    state: AccountState
-    entries: int
-
 
 Append = Callable[[Batch], Awaitable[Appended]]
 
@@ -88,9 +40,8 @@ class Batcher:
         self._settings = settings
         self._now_ms = now_ms
         self._take_identities = take_identities
-        self._queue: deque[Entry | OwnWord] = deque()
-        self._queue_bytes = 0
-        self._overlay: dict[str, _Overlaid] = {}
+        self._queue = EntryQueue(settings.batch_items, settings.batch_bytes)
+        self._overlay = Overlay()
         self._touched: dict[Origin, None] = {}
         self._notes: list[DropNote] = []
         self._arrived = trio.Event()  # an item or a touch came while there was none
@@ -104,25 +55,26 @@ class Batcher:
 
     def overlaid(self, did: str) -> AccountState | None:
         """The state that the items on their way leave behind, None when the stored row is the truth."""
-        overlaid = self._overlay.get(did)
-        return overlaid.state if overlaid else None
+        return self._overlay.state(did)
 
     def put(self, entry: Entry | OwnWord) -> None:
         """Add an accepted item, or a word of ours. Never refuses: readers ask `is_full` after each read."""
-        item = entry.item
-        count = self._overlay[item.did].entries if item.did in self._overlay else 0
-        self._overlay[item.did] = _Overlaid(item.state._replace(version=item.version + 1), count + 1)
+        self._overlay.enter(entry.item)
         if not self._queue:
             self._oldest_at = trio.current_time()
-        self._queue.append(entry)
-        self._queue_bytes += _frame_bytes(entry)
+        self._queue.push(entry)
         self._arrived.set()
         if self.is_full:
             self._filled.set()
 
-    def touch(self, origin: Origin) -> None:
-        """The stream has a new mark or new counts, to be written with the next batch."""
-        if not self._touched:
+    def touch(self, origin: Origin, *, at_once: bool = False) -> None:
+        """The stream has a new mark or new counts, to be written with the next batch.
+
+        `at_once` is for a mark that could not be found again: it waits for no interval, only for an append under way.
+        """
+        if at_once:
+            self._bare_due = 0.0
+        if at_once or not self._touched:
             self._arrived.set()
         self._touched[origin] = None
 
@@ -134,7 +86,7 @@ class Batcher:
     @property
     def is_full(self) -> bool:
         """Whether readers should let the batcher have its turn."""
-        return len(self._queue) >= self._settings.batch_items or self._queue_bytes >= self._settings.batch_bytes
+        return self._queue.is_full
 
     async def wait_for_room(self) -> None:
         """Wait until a batch was taken off the queue."""
@@ -176,7 +128,7 @@ class Batcher:
             await self._filled.wait()
 
     async def _append_once(self) -> None:
-        entries = self._take()
+        entries = self._queue.take()
         for entry in entries:
             if isinstance(entry, Entry):
                 entry.origin.settle(entry.item.upstream_seq)
@@ -197,22 +149,11 @@ class Batcher:
         self._settle(entries, appended.refused)
         self._adapt(len(entries))
 
-    def _take(self) -> list[Entry | OwnWord]:
-        entries: list[Entry | OwnWord] = []
-        size = 0
-        while self._queue and len(entries) < self._settings.batch_items:
-            size += _frame_bytes(self._queue[0])
-            if entries and size > self._settings.batch_bytes:
-                break
-            entries.append(self._queue.popleft())
-        self._queue_bytes -= sum(map(_frame_bytes, entries))
-        return entries
-
     def _settle(self, entries: list[Entry | OwnWord], refused: Sequence[int]) -> None:
         back = set(refused)
         stuck = {entries[index].item.did for index in refused}
         for index, entry in enumerate(entries):
-            self._leave_overlay(entry.item.did)
+            self._overlay.leave(entry.item.did)
             if not isinstance(entry, Entry):
                 if index not in back:
                     entry.appended()
@@ -224,11 +165,9 @@ class Batcher:
             self._return_refused([entries[index] for index in refused], stuck)
 
     def _return_refused(self, entries: list[Entry | OwnWord], stuck: set[str]) -> None:
-        later = [entry for entry in self._queue if entry.item.did in stuck]
-        self._queue = deque(entry for entry in self._queue if entry.item.did not in stuck)
+        later = self._queue.withdraw(stuck)
         for entry in later:
-            self._queue_bytes -= _frame_bytes(entry)
-            self._leave_overlay(entry.item.did)
+            self._overlay.leave(entry.item.did)
         self._room.set()
         by_lane: dict[tuple[Origin, str], list[Pending]] = {}
         for entry in entries + later:
@@ -239,13 +178,6 @@ class Batcher:
         for (origin, _), waiting in by_lane.items():
             origin.refuse(waiting)
 
-    def _leave_overlay(self, did: str) -> None:
-        overlaid = self._overlay[did]
-        if overlaid.entries == 1:
-            del self._overlay[did]
-        else:
-            self._overlay[did] = overlaid._replace(entries=overlaid.entries - 1)
-
     def _adapt(self, items: int) -> None:
         """When little comes, wait longer for more of it: a synced append costs the same for one item as for thirty."""
         shortest = self._settings.batch_ms / 1000
@@ -253,10 +185,3 @@ class Batcher:
             self._window_seconds = max(self._window_seconds / 2, shortest)
         elif items * 2 < TARGET_ITEMS:
             self._window_seconds = min(self._window_seconds * 1.25, max(QUIET_WAIT_SECONDS, shortest))
-
-
-def _frame_bytes(entry: Entry | OwnWord) -> int:
-    """What a queued entry weighs in a batch."""
-    if isinstance(entry, Entry):
-        return entry.pending.frame_bytes
-    return entry.item.template.frame_bytes_max if entry.item.template is not None else 0

@@ -1,19 +1,16 @@
-"""Order for each DID, and how far a host's stream is settled: plain data structures, no tasks.
+"""Order for each DID: events of one host that wait, behind those of the same DID only. Plain data, no tasks.
 
 A **lane** holds the events of one DID from one host that cannot be judged yet, in their order; while it holds any,
-later events of that DID queue behind them and every other DID goes on. The **low-water mark** is the host cursor: the
-highest upstream seq below which everything is settled (design section 4).
+later events of that DID queue behind them and every other DID goes on (design section 4).
 """
 
-import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from relay.protocol.events import AccountScoped
 from relay.protocol.frame import MessageFrame
 
-HELD_SEQS_MAX = 65_536  # seqs remembered above the oldest unsettled one of a host: beyond it, its reader stops
 PENDING_OVERHEAD_BYTES = 1_000  # what a decoded frame costs beside its bytes, roughly
 
 
@@ -24,49 +21,6 @@ class Pending(NamedTuple):
     frame: MessageFrame
     frame_bytes: int
     since: float
-
-
-class LowWater:
-    """Received and settled upstream seqs of one host. Settling may come in any order; receiving rises."""
-
-    def __init__(self, start: int) -> None:
-        self.received = start
-        self._open: list[int] = []
-        self._settled: set[int] = set()
-
-    def receive(self, seq: int) -> None:
-        """Note a seq as received and unsettled; it must be above every one before."""
-        assert seq > self.received, "upstream seqs rise on one stream"
-        self.received = seq
-        heapq.heappush(self._open, seq)
-
-    def settle(self, seq: int) -> None:
-        """Note a received seq as appended or finally dropped."""
-        self._settled.add(seq)
-
-    def reopen(self, seq: int) -> None:
-        """A settled seq turns out not to be: its append was refused, and it waits again."""
-        if seq in self._settled:
-            self._settled.discard(seq)
-        else:
-            heapq.heappush(self._open, seq)
-
-    @property
-    def mark(self) -> int:
-        """The host cursor: everything up to here is settled."""
-        while self._open and self._open[0] in self._settled:
-            self._settled.discard(heapq.heappop(self._open))
-        return self._open[0] - 1 if self._open else self.received
-
-    @property
-    def held(self) -> int:
-        """How many seqs are remembered: all from the oldest unsettled one on."""
-        return len(self._open)
-
-    @property
-    def in_flight(self) -> int:
-        """Received and not settled."""
-        return len(self._open) - len(self._settled)
 
 
 class Lane:
@@ -100,3 +54,40 @@ class Lane:
         pending = self._waiting.popleft()
         self.bytes -= pending.frame_bytes + PENDING_OVERHEAD_BYTES
         return pending
+
+
+class Lanes:
+    """The lanes of one host, by DID. `start` is called with the DID of each that opens, to have it worked off."""
+
+    def __init__(self, start: Callable[[str], None], items_max: int, bytes_max: int) -> None:
+        self._start = start
+        self._items_max = items_max
+        self._bytes_max = bytes_max
+        self._lanes: dict[str, Lane] = {}
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def __contains__(self, did: str) -> bool:
+        return did in self._lanes
+
+    def __getitem__(self, did: str) -> Lane:
+        return self._lanes[did]
+
+    def open(self, did: str) -> Lane:
+        """The lane of a DID, a new one if it has none."""
+        lane = self._lanes.get(did)
+        if lane is None:
+            lane = self._lanes[did] = Lane()
+            self._start(did)
+        return lane
+
+    def close(self, did: str) -> None:
+        """The lane is empty: the DID's events are judged as they come again."""
+        assert not self._lanes[did], "a lane is closed empty"
+        del self._lanes[did]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a lane has reached its bound."""
+        return any(len(lane) >= self._items_max or lane.bytes >= self._bytes_max for lane in self._lanes.values())

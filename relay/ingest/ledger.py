@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from relay.crawl.subscription import HostNews
+from relay.crawl.host import HostNews
 
 WRITE_INTERVAL_SECONDS = 0.5
 
@@ -42,16 +42,18 @@ class Ledger:
             change["since_ms"] = self._now_ms()
         if news.ending is not None:
             self._connected.discard(host_id)
-            change["connected_ms"] = 0
-        elif not (news.gap or news.probed or news.error) and host_id not in self._connected:
-            self._connected.add(host_id)
-            change["connected_ms"] = self._now_ms()
+            change |= {"connected_ms": 0, "last_ending": str(news.ending)}
+        elif not (news.gap or news.probed or news.error):
+            change["last_ending"] = ""
+            if host_id not in self._connected:
+                self._connected.add(host_id)
+                change["connected_ms"] = self._now_ms()
         if news.gap:
             change |= {"possible_gap": news.gap, "possible_gap_ms": self._now_ms()}
         if news.probed:
             change["probed_ms"] = self._now_ms()
         if news.cursor_before is not None:
-            change["cursor_before"] = news.cursor_before
+            change |= {"cursor_before": news.cursor_before, "last_ending": ""}
 
     def note(self, host_id: int, **fields: Any) -> None:
         """Other fields of the row that only describe what happened."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from relay.ingest.batcher import Batcher
 from relay.observe.metrics import Metrics
 from relay.store.batch import Item
-from relay.store.standing import status_item
+from relay.store.localstatus import status_item
 from relay.store.store import Store
 from relay.verify.chain import AccountState
 
@@ -46,7 +46,7 @@ class OwnWords:
 
 
 class _Word:
-    """One word on its way (`relay.ingest.batcher.OwnWord`)."""
+    """One word on its way (`relay.ingest.entries.OwnWord`)."""
 
     def __init__(self, words: OwnWords, item: Item, change: Change) -> None:
         self.item = item

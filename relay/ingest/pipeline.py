@@ -35,15 +35,18 @@ class Unfit(NamedTuple):
     frame: MessageFrame | ErrorFrame | UnknownFrame
 
 
-def read_message(message: bytes) -> tuple[AccountScoped, MessageFrame] | Unfit:
-    """The event in a message, with its frame. Raises `FramingError` (protocol.md section 14 steps 1 and 3)."""
+def read_message(message: bytes, *, allow_localhost: bool = False) -> tuple[AccountScoped, MessageFrame] | Unfit:
+    """The event in a message, with its frame. Raises `FramingError` (protocol.md section 14 steps 1 and 3).
+
+    `allow_localhost` admits the did:web forms of development networks (checklist 147).
+    """
     frame = parse_frame(message)
     if isinstance(frame, ErrorFrame):
         return Unfit("error", Drop(Reason.UPSTREAM_ERROR), frame)
     if isinstance(frame, UnknownFrame):
         return Unfit("unknown", Drop(Reason.UNKNOWN_TYPE if frame.op == 1 else Reason.UNKNOWN_OP), frame)
     try:
-        event = parse_event(frame)
+        event = parse_event(frame, allow_localhost=allow_localhost)
     except SchemaError as error:
         return Unfit(frame.type, Drop(reason_of(error), str(error)), frame)
     if isinstance(event, InfoEvent):

@@ -6,25 +6,24 @@ marks.
 """
 
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 
+from relay.crawl.host import Follower
 from relay.crawl.repostatus import StatusChecks, StatusSource
-from relay.crawl.subscription import Follower, HostNews
 from relay.identity.fetch import DocumentSource
 from relay.identity.resolver import LookupOutcome, Resolver
 from relay.ingest.batcher import Batcher
 from relay.ingest.following import Following, Roster
+from relay.ingest.judge import Desk, Judge
 from relay.ingest.ledger import Ledger
 from relay.ingest.ownwords import OwnWords
-from relay.ingest.quota import RELEASED_PER_SECOND
+from relay.ingest.rounds import Offload, Rounds
 from relay.ingest.settings import IngestRoleSettings
-from relay.ingest.stream import Desk, HostStream
 from relay.ingest.timing import AppendTimer
 from relay.ingest.waiting import work_off
 from relay.net.connection import Site
@@ -37,13 +36,6 @@ from relay.store.batch import Appended, Batch
 from relay.store.errors import StoreError
 from relay.store.store import Store
 from relay.verify.identity import Identity
-
-FIGURES_INTERVAL_SECONDS = 1.0
-HOSTS_INTERVAL_SECONDS = 10.0
-RELEASE_INTERVAL_SECONDS = 1.0
-
-T = TypeVar("T")
-Offload = Callable[..., Awaitable[Any]]
 
 
 async def run(
@@ -115,6 +107,7 @@ class Worker:
         )
         self.batcher = Batcher(self._append, settings.log, self._now_ms, self.resolver.take_saves)
         self._ledger = Ledger(self._write_hosts, self._now_ms)
+        self._rounds = Rounds(store, self._ledger, metrics, offload, now_ms)
         self._lanes: trio.Nursery | None = None
 
     async def run(
@@ -136,9 +129,7 @@ class Worker:
                     self._lanes = reading
                     reading.start_soon(following.run)
                     reading.start_soon(self._ledger.run)
-                    reading.start_soon(self._keep_figures, following)
-                    reading.start_soon(self._look_at_hosts, following)
-                    reading.start_soon(self._release, following)
+                    reading.start_soon(self._rounds.run)
                     task_status.started()
                     await drain.wait()
                     reading.cancel_scope.cancel()
@@ -157,7 +148,8 @@ class Worker:
             workers=count,
             desk=self._desk(),
             ledger=self._ledger,
-            follower=Follower(self._dialer, self._settings.user_agent, _nowhere, self._now_ms),
+            rounds=self._rounds,
+            follower=Follower(self._dialer, self._settings.user_agent, self._now_ms),
             metrics=self._metrics,
             mode=self._settings.ingest.mode,
             hosts=self._settings.hosts,
@@ -175,12 +167,13 @@ class Worker:
             hold_seconds=self._settings.identity.hold_seconds,
             now_ms=self._now_ms,
             start_lane=self._start_lane,
+            allow_localhost=self._settings.hosts.allow_private,
         )
 
-    def _start_lane(self, stream: HostStream, did: str) -> None:
+    def _start_lane(self, judge: Judge, did: str) -> None:
         """Work the lane off; while draining it stays as it is: its events are unsettled, and are read again."""
         if self._lanes is not None:
-            self._lanes.start_soon(work_off, stream, did)
+            self._lanes.start_soon(work_off, judge, did)
 
     def _load_identity(self, did: str) -> Identity | None:
         with self._store.view() as view:
@@ -206,34 +199,6 @@ class Worker:
     async def _write_hosts(self, changes: dict[int, dict[str, Any]]) -> None:
         await self._offload(self._store.update_hosts, changes)
 
-    async def _keep_figures(self, following: Following) -> None:
-        """Set the gauges, once a second."""
-        while True:
-            streams = following.streams
-            self._metrics.ingest.in_flight.set(sum(stream.in_flight for stream in streams))
-            self._metrics.ingest.lanes_waiting.set(sum(stream.lanes_waiting for stream in streams))
-            statuses = Counter(self._ledger.statuses().values())
-            for status in ("active", "idle", "offline", "throttled"):
-                self._metrics.crawl.hosts.labels(status).set(statuses[status])
-            await trio.sleep(FIGURES_INTERVAL_SECONDS)
-
-    async def _look_at_hosts(self, following: Following) -> None:
-        """What is known of each host by itself, every few seconds."""
-        while True:
-            await trio.sleep(HOSTS_INTERVAL_SECONDS)
-            self._metrics.crawl.hosts_near_rate.set(following.near_rate)
-            following.note_backlogs()
-
-    async def _release(self, following: Following) -> None:
-        """Let throttled accounts in where there is room, oldest first and no more than so many a second."""
-        while True:
-            for host_id, room in list(following.waiting_hosts()):
-                count = min(room, RELEASED_PER_SECOND)
-                release = partial(self._store.release_throttled, host_id, count, now_ms=self._now_ms())
-                released = await self._offload(release)
-                self._metrics.append.events_appended.labels("#account", "relay").inc(released)
-            await trio.sleep(RELEASE_INTERVAL_SECONDS)
-
     async def _answer(self, request: Request) -> Response:
         """The control socket: metrics and health of this process."""
         match request.method, request.path:
@@ -243,7 +208,3 @@ class Worker:
                 return json_response(200, {"status": "ok", "directory_down": self.resolver.down})
             case _:
                 return error_response(404, "NotFound", "no such control path")
-
-
-def _nowhere(_: HostNews) -> None:
-    """Replaced for each host by a report of its own."""

@@ -36,6 +36,15 @@ _RECEIVE_BYTES = 16_384
 _SLICE_BYTES = 65_536
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES_MAX = 262_144
+# Of XRPC where it has a name for the status (protocol.md section 20), else after the status.
+_ERROR_NAMES = {
+    400: "InvalidRequest",
+    408: "RequestTimeout",
+    413: "PayloadTooLarge",
+    431: "RequestHeaderFieldsTooLarge",
+    501: "MethodNotImplemented",
+    505: "HTTPVersionNotSupported",
+}
 _FAILED = error_response(500, "InternalServerError", "Internal Server Error")
 
 
@@ -90,15 +99,17 @@ class _Refusal(Exception):  # noqa: N818 - control flow within this module, neve
 class Connection:
     """A conversation on one stream."""
 
-    def __init__(self, stream: trio.abc.Stream, peer: str, site: Site, waiting: Waiting) -> None:
+    def __init__(self, stream: trio.abc.Stream, peer: str, site: Site, waiting: Waiting, turns: trio.Semaphore) -> None:
         """`peer` is the address of the other end.
 
         While it waits for a request the connection is in `waiting`; whoever takes it out and cancels its scope ends it.
+        What it has read waits for one of the `turns`, each of which is taken for one pass of the scheduler.
         """
         self._stream = stream
         self._peer = peer
         self._site = site
         self._waiting = waiting
+        self._turns = turns
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=site.limits.head_bytes_max)
         self._raw = bytearray()  # the request as it came, until its head is complete
         self._recording = True
@@ -131,10 +142,10 @@ class Connection:
         if isinstance(answered, Upgrade):
             if request.body or "transfer-encoding" in request.headers:
                 raise _refuse("bad_request", 400, "an upgrade with a body")
-            raw = bytes(self._raw)
+            conversation = answered.run(self._stream, bytes(self._raw))
             # An upgraded connection lives for days; the parser and the request are a fifth of what it holds.
-            del request, self._h11, self._raw
-            await answered.run(self._stream, raw)
+            del request, answered, self._h11, self._raw
+            await conversation
             return False
         await self._respond(request, answered)
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
@@ -167,6 +178,9 @@ class Connection:
         if not isinstance(event, h11.Request):
             return None
         self._is_head = event.method == b"HEAD"
+        # h11 bounds a head only while it waits for more of it; one that became whole with a read may be longer.
+        if len(self._raw) - len(self._h11.trailing_data[0]) > limits.head_bytes_max:
+            raise _refuse("head_too_large", 431, f"a request head of more than {limits.head_bytes_max} bytes")
         if event.http_version not in {b"1.1", b"1.0"}:
             raise _refuse("bad_request", 505, "only HTTP/1.1 is spoken here")
         return event
@@ -193,6 +207,8 @@ class Connection:
 
     async def _receive(self) -> None:
         data = bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+        async with self._turns:
+            pass
         self._at_eof = not data
         if self._recording:
             self._raw += data
@@ -301,4 +317,4 @@ class Connection:
 
 
 def _refuse(slug: HttpEvent, status: int, message: str) -> _Refusal:
-    return _Refusal(slug, error_response(status, "InvalidRequest", message[:200]))
+    return _Refusal(slug, error_response(status, _ERROR_NAMES[status], message[:200]))

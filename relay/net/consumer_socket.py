@@ -6,7 +6,6 @@ thirty messages sent as bytes (design section 3). Owns no policy: what to send, 
 is told are the caller's (`relay.serve`).
 """
 
-import re
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,8 +13,10 @@ from functools import partial
 
 import trio
 
+from relay.net.chatter import Chatter
 from relay.net.errors import ConnectionClosed, NetError, NetTimeout, PeerSilent
 from relay.net.exchange import Headers
+from relay.net.handshake import split_head
 from relay.net.watch import WatchedStream, ping_until_silent
 from relay.net.websocket import Link, link_nursery, run_server_link
 
@@ -29,14 +30,12 @@ _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not every sys
 CLIENT_MESSAGE_BYTES_MAX = 65_536  # a client has nothing to say; more than this is answered by Close 1009
 CLIENT_READ_BYTES = 4_096
 _NORMAL, _POLICY = 1000, 1008
-_PING = b"\x89\x00"  # without payload, so a pong needs no book-keeping
-_HEAD_END = re.compile(rb"\n\r?\n")
 
 
 class ConsumerSocket:
     """An open connection to a consumer. Made by `accept_consumer`; one task sends."""
 
-    def __init__(self, stream: WatchedStream, raw: trio.abc.Stream, link: Link, scope: trio.CancelScope) -> None:
+    def __init__(self, stream: "_ReplayStream", raw: trio.abc.Stream, link: Link, scope: trio.CancelScope) -> None:
         self._stream = stream
         self._raw = raw
         self._link = link
@@ -48,6 +47,11 @@ class ConsumerSocket:
     def accepted_bytes(self) -> int:
         """Bytes that the kernel took so far; a consumer whose figure grows over a window makes progress."""
         return self._stream.accepted_bytes
+
+    @property
+    def says_too_much(self) -> bool:
+        """The client has sent more than `relay.net.chatter` bounds. Nothing more is read; the caller should close."""
+        return self._stream.says_too_much
 
     def send_nowait(self, pieces: Sequence[bytes]) -> int:
         """As `send_messages` for each piece, as far as the kernel takes them without waiting; how many it took.
@@ -144,7 +148,7 @@ class ConsumerSocket:
             self._end(error)
 
     async def _keep_alive(self) -> None:
-        if await ping_until_silent(self._stream, lambda: _PING):
+        if await ping_until_silent(self._stream, _ping):
             self._end(PeerSilent("nothing read for 90 s"))
 
 
@@ -168,6 +172,7 @@ async def accept_consumer(
     try:
         async with link_nursery() as nursery:
             replay = _ReplayStream(stream, request_head)
+            del request_head  # not to be kept for days
             try:
                 with trio.fail_after(HANDSHAKE_SECONDS):
                     link = await nursery.start(
@@ -194,6 +199,11 @@ async def accept_consumer(
         raise accepted._fault  # noqa: SLF001 - as above
 
 
+def _ping() -> bytes:
+    """A Ping as a server sends it, without payload, so a pong needs no book-keeping."""
+    return b"\x89\x00"
+
+
 def _limit_unsent(stream: trio.abc.Stream, unsent_bytes: int) -> None:
     """Bound what the kernel takes beyond the peer's window; a send that waits for room is woken by a higher bound."""
     if _TCP_NOTSENT_LOWAT is not None and isinstance(stream, trio.SocketStream):
@@ -210,10 +220,10 @@ class _ReplayStream(WatchedStream):
 
     def __init__(self, stream: trio.abc.Stream, request_head: bytes) -> None:
         super().__init__(stream)
-        end = _HEAD_END.search(request_head)
-        border = len(request_head) if end is None else end.end()
-        self._head, self._rest = request_head[:border], request_head[border:]
+        self._head, self._rest = split_head(request_head)
         self._opened: trio.Event | None = trio.Event()  # until then
+        self._chatter = Chatter(trio.current_time())
+        self.says_too_much = False
 
     def open(self) -> None:
         """The upgrade is answered: frames may be read."""
@@ -222,16 +232,24 @@ class _ReplayStream(WatchedStream):
         self._opened = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """As in `WatchedStream`, after the replay."""
-        if not self._head and self._opened is not None:
-            await self._opened.wait()
+        """As in `WatchedStream`, after the replay. Waits for ever once the client has said too much."""
         bytes_max = max_bytes or CLIENT_READ_BYTES
         if self._head:
             part, self._head = self._head[:bytes_max], self._head[bytes_max:]
-        elif self._rest:
-            part, self._rest = self._rest[:bytes_max], self._rest[bytes_max:]
-        else:
-            return await super().receive_some(max_bytes)
+            await trio.lowlevel.checkpoint()
+            return part
+        if self._opened is not None:
+            await self._opened.wait()
+        if self.says_too_much:
+            await trio.sleep_forever()
+        said = await self._next(bytes_max)
+        self.says_too_much = self._chatter.is_too_much(said, trio.current_time())
+        return said
+
+    async def _next(self, bytes_max: int) -> bytes | bytearray:
+        if not self._rest:
+            return await super().receive_some(bytes_max)
+        part, self._rest = self._rest[:bytes_max], self._rest[bytes_max:]
         await trio.lowlevel.checkpoint()
         return part
 

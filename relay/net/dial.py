@@ -6,6 +6,7 @@ connects to that very address, so neither a second lookup nor a name that answer
 here, the whole is the caller's (`trio.fail_after`).
 """
 
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Protocol, TypeAlias
 import trio
 
 from relay.net.errors import DialFailed, DialRefused, LookupFailed, NetTimeout, TlsFailed
-from relay.net.guard import check_name, is_public_address
+from relay.net.guard import check_name, is_private_address, is_public_address
 
 Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
@@ -33,7 +34,7 @@ class StreamOpener(Protocol):
         ...
 
 
-class Resolver:
+class NameLookup:
     """`getaddrinfo` in threads, at most `lookups_max` at a time; one given up still holds its place until it ends."""
 
     def __init__(self, lookups_max: int = _LOOKUPS_MAX) -> None:
@@ -64,7 +65,7 @@ class Dialer:
     """Opens streams under one policy.
 
     Public policy: DNS names only, public addresses only, TLS only, ports 443 and 80 only. `allow_private` adds
-    addresses that are not public, on any port, and names of private networks; `allow_insecure` adds plain connections.
+    private addresses, on any port, and names of private networks; `allow_insecure` adds plain connections.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Dialer:
         self._allow_private = allow_private
         self._allow_insecure = allow_insecure
         self._tls = tls or client_tls()
-        self._resolve = resolve or Resolver()
+        self._resolve = resolve or NameLookup()
 
     async def open_stream(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
         """Connect to the first address of `host` that policy allows and that answers.
@@ -102,7 +103,7 @@ class Dialer:
     def _is_allowed(self, address: str, port: int) -> bool:
         if is_public_address(address):
             return port in {443, 80}
-        return self._allow_private
+        return self._allow_private and is_private_address(address)
 
     async def _secure(self, stream: trio.SocketStream, host: str) -> trio.abc.Stream:
         # https_compatible: HTTP and WebSocket peers close without a TLS goodbye, and both have framing of their own.
@@ -124,7 +125,7 @@ class Dialer:
 
 async def _connect_first(host: str, addresses: Sequence[str], port: int) -> trio.SocketStream:
     # One after the other: half the point of racing them is interactive speed, which a crawler does not need.
-    failures: list[str] = []
+    failures: list[tuple[str, str]] = []
     timeouts = 0
     for address in addresses:
         try:
@@ -132,10 +133,11 @@ async def _connect_first(host: str, addresses: Sequence[str], port: int) -> trio
                 return await _connect(address, port)
         except trio.TooSlowError:
             timeouts += 1
-            failures.append(f"{address}: no answer")
-        except OSError as error:
-            failures.append(f"{address}: {error.strerror or error}")
-    message = f"{host}: {'; '.join(failures)}"
+            failures.append((address, "no answer"))
+        except OSError as error:  # trio's own text names the address once more
+            failures.append((address, os.strerror(error.errno) if error.errno else str(error)))
+    message = "; ".join(why if address == host else f"{address}: {why}" for address, why in failures)
+    message = f"{host}: {message}"
     raise NetTimeout(message) if timeouts == len(addresses) else DialFailed(message)
 
 

@@ -44,6 +44,7 @@ _V6_REFUSED = tuple(
     )
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
+_LINK_LOCAL = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"))
 
 _match_url = re.compile(
     r"(?:(?P<scheme>https?|wss?)://)?"
@@ -79,20 +80,36 @@ def is_public_address(address: str) -> bool:
 
     IPv4 inside IPv6 is judged as IPv4 where the network delivers it (mapped, NAT64) and refused as a tunnel elsewhere.
     """
+    parsed = _reached(address)
+    if isinstance(parsed, IPv4Address):
+        return not any(parsed in network for network in _V4_REFUSED)
+    return parsed is not None and parsed in _V6_GLOBAL and not any(parsed in network for network in _V6_REFUSED)
+
+
+def is_private_address(address: str) -> bool:
+    """Whether `allow_private` lets this address be contacted: it is not public, and neither link-local.
+
+    Nobody runs a host on a link-local address, and clouds answer there with the credentials of the machine.
+    """
+    parsed = _reached(address)
+    if parsed is None or is_public_address(address):
+        return False
+    return not any(parsed in network for network in _LINK_LOCAL)
+
+
+def _reached(address: str) -> IPv4Address | IPv6Address | None:
+    """The address that the network delivers to; None for text that is none, or that names an interface of ours."""
     try:
         parsed = ip_address(address)
     except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address):
-        if parsed.scope_id is not None:
-            return False
-        if parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        elif parsed in _NAT64:
-            parsed = IPv4Address(int(parsed) & 0xFFFF_FFFF)
+        return None
     if isinstance(parsed, IPv4Address):
-        return not any(parsed in network for network in _V4_REFUSED)
-    return parsed in _V6_GLOBAL and not any(parsed in network for network in _V6_REFUSED)
+        return parsed
+    if parsed.scope_id is not None:
+        return None
+    if parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped
+    return IPv4Address(int(parsed) & 0xFFFF_FFFF) if parsed in _NAT64 else parsed
 
 
 def is_address(host: str) -> bool:
@@ -108,10 +125,10 @@ def check_name(host: str, *, allow_private: bool = False) -> None:
     """Raise `HostRefused` unless a connection to this host may be tried (checklist 238).
 
     Public policy: a DNS name of two labels or more, not under a reserved TLD, never an address. `allow_private` adds
-    addresses that are not public, single labels and reserved TLDs; a public address stays without a name and refused.
+    private addresses, single labels and reserved TLDs; a public address stays without a name and refused.
     """
     if is_address(host):
-        if not allow_private or is_public_address(host):
+        if not allow_private or not is_private_address(host):
             raise HostRefused(f"an IP address is not a host name: {host}")
     elif not is_hostname(host) and not (allow_private and _match_private_name(host.lower())):
         raise HostRefused(f"not a public host name: {host[:260]!r}")

@@ -23,6 +23,8 @@ def request_of(head: h11.Request, body: bytes, peer: str, trusted: Networks) -> 
     for raw_name, raw_value in head.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if head.http_version == b"1.0":
+        headers.pop("upgrade", None)  # a server must not see it there (RFC 9110 section 7.8)
     path, query = _split_target(head.target.decode("ascii"))
     client = client_address(peer, headers.get("x-forwarded-for", ""), trusted)
     return Request(head.method.decode("ascii"), path, query, headers, body, client)

@@ -19,6 +19,7 @@ from relay.net.proxies import LOOPBACK, Networks, parse_networks
 
 __all__ = [
     "LOOPBACK",
+    "TURNS",
     "Answer",
     "Headers",
     "HttpEvent",
@@ -37,6 +38,9 @@ __all__ = [
 # What a peer, or the way to it, can do to a connection that nobody nearer dealt with.
 _CONNECTION_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, NetError)
 _REFUSE_SECONDS = 1.0
+# Connections that go on with what they read, in one pass of the scheduler. Thousands that become readable at once would
+# be parsed and answered in one, and everything else in the process would wait for the last of them.
+TURNS = 4
 
 
 async def serve_http(
@@ -64,6 +68,7 @@ class _Server:
         self._site = site
         self._open = 0
         self._waiting: Waiting = OrderedDict()
+        self._turns = trio.Semaphore(TURNS)
 
     async def converse(self, stream: trio.abc.Stream) -> None:
         """One connection in its bulkhead. The nursery also keeps in a stray `Cancelled` of a library (design 8.3)."""
@@ -77,7 +82,7 @@ class _Server:
         self._open += 1
         try:
             async with trio.open_nursery():
-                await Connection(stream, peer, self._site, self._waiting).run()
+                await Connection(stream, peer, self._site, self._waiting, self._turns).run()
         except* _CONNECTION_ERRORS:
             self._site.on_event("lost")
         finally:

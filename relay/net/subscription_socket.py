@@ -58,7 +58,8 @@ class Subscription:
             ConnectionClosed: a Close came (its code and reason), the connection broke (1006), the host broke the
                 WebSocket protocol (1002, 1007), or `close` was called.
             TextMessage: bad framing (protocol.md 2.3).
-            MessageTooBig: above `message_bytes_max`, reassembled; known from frame headers and not buffered.
+            MessageTooBig: above `message_bytes_max`, reassembled, or in too many parts; known from frame headers and
+                not buffered.
             PeerSilent: nothing read for 90 s inside this call.
         """
         if self._fault is not None:
@@ -70,7 +71,7 @@ class Subscription:
                 if messages:
                     return messages
                 if self._tap.is_oversize:
-                    raise MessageTooBig(f"a message above {self._message_bytes_max} bytes")
+                    raise MessageTooBig(f"a message above {self._message_bytes_max} bytes, or in too many parts")
                 if self._tap.owes_message or self._tap.is_released or self._link.is_closed:
                     return [await self._take()]
         except NetError as error:

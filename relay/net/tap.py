@@ -9,6 +9,7 @@ frame borders, and it stays the one that judges them. Pure: `relay.net.tap_strea
 from typing import NamedTuple
 
 PASS_BYTES = 65_536  # one part of a passed-on frame
+PARTS_MAX = 10_000  # of one passed-on message, each kept by the library: the largest has them at 500 bytes a read
 
 _BINARY_WHOLE = 0x82  # FIN and opcode 2, no reserved bit
 _CONTINUATION, _TEXT, _BINARY, _CLOSE = 0x0, 0x1, 0x2, 0x8
@@ -52,7 +53,8 @@ class FrameTap:
         message_passed: the last `pass_on` ended with the last byte of a data message: that message must be taken from
             the library before anything else moves, or a later frame overtakes it.
         ended: nothing is cut any more and the rest is the library's: a Close, a broken rule, or an oversize length.
-        oversize: it ended because a message would exceed the bound, by its headers (fragments added up).
+        oversize: it ended because a message would exceed the bound, by its headers (fragments added up), or came in
+            more than `PARTS_MAX` parts, since empty ones add up to nothing.
     """
 
     def __init__(self, message_bytes_max: int) -> None:
@@ -62,6 +64,7 @@ class FrameTap:
         self._ends_message = False  # that frame is the last of a data message
         self._inside = False  # a fragmented message has begun and not ended
         self._inside_bytes = 0
+        self._parts = 0  # passed on of that message, or of the frame at the front, control frames between included
         self.message_passed = False
         self.ended = False
         self.oversize = False
@@ -111,7 +114,11 @@ class FrameTap:
         self.message_passed = False
         if not self._passing_bytes and (self.ended or not self._begin_passing()):
             return b""
+        if self._parts == PARTS_MAX:
+            self.ended = self.oversize = True
+            return b""
         part = self.take(min(self._passing_bytes, PASS_BYTES))
+        self._parts += bool(part)
         self._passing_bytes -= len(part)
         self.message_passed = self._ends_message and not self._passing_bytes
         return part
@@ -132,6 +139,8 @@ class FrameTap:
         if header.broken or out_of_order or header.opcode == _CLOSE:
             self.ended = True
             return False
+        if not self._inside:
+            self._parts = 0
         if is_control:
             self._ends_message = False
         else:

@@ -248,6 +248,12 @@ class HttpMetrics:
             buckets=LATENCIES,
             registry=registry,
         )
+        self.faults = Counter(
+            "relay_http_faults_total",
+            "Faults of HTTP connections and requests, most of them the peer's, by reason.",
+            ["reason"],
+            registry=registry,
+        )
 
 
 class SupervisionMetrics:

@@ -1,8 +1,9 @@
-"""DID documents: the signing key, the PDS and the claimed handle (protocol.md section 11.1).
+"""DID documents: the signing key and the PDS (protocol.md section 11.1).
 
-Owns what is read out of a document once its bytes are here. Fetching them and caching the answer is `relay.identity`;
-whether a host may be dialled is `relay.net.guard`. Documents are written by strangers in many dialects, so a part that
-cannot be read is treated as absent; only a document that is no JSON object or speaks of another DID is refused.
+Owns what is read out of a document once its bytes are here; a relay needs no handle (checklist 160). Fetching documents
+and caching the answer is `relay.identity`; whether a host may be dialled is `relay.net.guard`. Documents are written by
+strangers in many dialects, so a part that cannot be read is treated as absent; only a document that is no JSON object
+or speaks of another DID is refused.
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from relay.protocol import limits, multikey, syntax
+from relay.protocol import limits, multikey
 from relay.protocol.errors import DidDocumentError, KeyFormatError
 from relay.protocol.multikey import PublicKey
 
@@ -19,19 +20,16 @@ from relay.protocol.multikey import PublicKey
 class DidDocument(NamedTuple):
     """What a relay needs of a document. Without `key` or `pds` the account's commits are ignored (checklist 156).
 
-    `pds` is an origin in lower case, `https://host[:port]`, with a default port dropped. `handle` is a claim in lower
-    case that nobody has verified, and a relay need not (checklist 160).
+    `pds` is an origin in lower case, `https://host[:port]`, with a default port dropped.
     """
 
     did: str
     key: PublicKey | None
     pds: str | None
-    handle: str | None
 
 
 class _Document(msgspec.Struct, rename="camel"):
     id: str
-    also_known_as: list[Any] | None = None
     verification_method: list[Any] | None = None
     service: list[Any] | None = None
 
@@ -66,7 +64,7 @@ def parse_did_document(did: str, body: bytes | Mapping[str, Any], *, allow_http:
     document = _decode(body)
     if document.id != did:
         raise DidDocumentError("the document is of another DID")
-    return DidDocument(did, _signing_key(document), _pds(document, allow_http=allow_http), _handle(document))
+    return DidDocument(did, _signing_key(document), _pds(document, allow_http=allow_http))
 
 
 def normalise_host(url: str) -> str:
@@ -131,10 +129,3 @@ def _split_origin(url: object) -> tuple[str, str, str | None]:
     if len(host) > limits.HANDLE_CHARS_MAX or ".." in host or (port is not None and int(port) > 65535):
         raise DidDocumentError("not a URL of scheme, host and port only")
     return scheme.lower(), host.lower(), port
-
-
-def _handle(document: _Document) -> str | None:
-    for name in document.also_known_as or ():
-        if isinstance(name, str) and name.startswith("at://") and syntax.is_handle(name.removeprefix("at://")):
-            return name.removeprefix("at://").lower()
-    return None

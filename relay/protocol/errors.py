@@ -53,10 +53,6 @@ class CborError(ProtocolError):
     """Not one item of strict DAG-CBOR (protocol.md section 6)."""
 
 
-class CidError(ProtocolError):
-    """Not a CID of the form the protocol allows at this place (protocol.md section 7)."""
-
-
 class CarError(ProtocolError):
     """Not a CAR v1 slice, or a block that does not hash to its CID (protocol.md section 5)."""
 
@@ -90,7 +86,7 @@ class OpNotInTree(MstError):
 
 
 class IdentifierError(ProtocolError):
-    """Not a DID, handle, NSID, record key, repo path or TID (protocol.md section 12)."""
+    """Not a DID whose text names the host of its document (checklist 146)."""
 
 
 class DidDocumentError(ProtocolError):

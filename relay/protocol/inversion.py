@@ -22,20 +22,28 @@ from relay.protocol.mst import EMPTY_TREE_CID, Link, Node
 
 
 def check_slice(
-    blocks: Mapping[bytes, bytes], ops: Sequence[RepoOp], data: bytes, *, check_paths: bool = True
+    blocks: Mapping[bytes, bytes],
+    ops: Sequence[RepoOp],
+    data: bytes,
+    *,
+    expected: bytes | None = None,
+    check_paths: bool = True,
 ) -> bytes:
     """The root before `ops`, given the root after them and the blocks of the slice. 36-byte CIDs.
 
-    `blocks` must have been checked against their CIDs. Without ops the answer is `data`, whatever the slice holds. Ops
-    are undone deletes first, then by path; an order is fixed only to be deterministic. `check_paths=False` admits keys
-    that are no repo paths. Raises `NodeInvalid`, `NodeMissing`, `RecordMissing` or `OpNotInTree`, all `MstError`.
+    `blocks` must have been checked against their CIDs. Without ops the answer is `data`, and the slice may lack it. Ops
+    are undone deletes first, then by path; an order is fixed only to be deterministic. Where the answer would be a
+    subtree that the slice lacks, and that is not what is `expected`, it is a missing node instead. `check_paths=False`
+    admits keys that are no repo paths.
+
+    Raises `NodeInvalid`, `NodeMissing`, `RecordMissing` or `OpNotInTree`, all `MstError`.
     """
-    if not ops:
+    if not ops and data not in blocks:
         return data
     tree = _PartialTree(blocks, data, check_paths=check_paths)
     for op in sorted(ops, key=_undo_order) if len(ops) > 1 else ops:
         tree.undo(op)
-    return tree.seal()
+    return tree.seal(expected)
 
 
 def check_forward(
@@ -45,6 +53,8 @@ def check_forward(
 
     A deleted path counts as absent also where the slice ends before that is certain. Raises as `check_slice` does.
     """
+    if not ops and data not in blocks:
+        return
     tree = _PartialTree(blocks, data, check_paths=check_paths)
     for op in ops:
         tree.check(op)
@@ -104,11 +114,16 @@ class _PartialTree:
             raise RecordMissing("the slice lacks the record of an op")
         return place
 
-    def seal(self) -> bytes:
-        """The CID of the tree as it is now. A top without keys is pruned; if a stub comes up, its CID is the answer."""
+    def seal(self, expected: bytes | None) -> bytes:
+        """The CID of the tree as it is now. A top without keys is pruned; if a stub comes up, its CID is the answer.
+
+        An answer other than the one that is `expected` may only mean that there was more to prune below the stub.
+        """
         root = self._root
         while type(root) is Node and not root.keys:
             root = self._touch(root, 0)
+        if type(root) is bytes and expected not in (None, root):
+            raise NodeMissing("the slice lacks the node that comes up as the root")
         return _seal(root) or EMPTY_TREE_CID
 
     def _read(self, cid: bytes, layer: int | None, low: bytes, high: bytes | None) -> Node:

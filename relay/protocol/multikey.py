@@ -1,6 +1,6 @@
-"""Public keys in text: multikey, `did:key` and the legacy forms of DID documents (protocol.md section 10).
+"""Public keys in text: multikey and the legacy forms of DID documents (protocol.md section 10).
 
-Owns the way from text to a point that is known to lie on its curve, and back. Verifying signatures with it is
+Owns the way from text to a point that is known to lie on its curve. Verifying signatures with it is
 `relay.verify.signature`. Both curves of the network are here: K-256 (secp256k1) and P-256 (secp256r1).
 
 base58btc comes from multiformats at about 50 µs a key, which is fine: a key is parsed when its DID document is read,
@@ -48,7 +48,6 @@ _LEGACY_CURVE: dict[str, Curve] = {
     "EcdsaSecp256k1VerificationKey2019": "k256",
     "EcdsaSecp256r1VerificationKey2019": "p256",
 }
-_DID_KEY = "did:key:"
 
 
 def parse_multikey(text: str) -> PublicKey:
@@ -58,13 +57,6 @@ def parse_multikey(text: str) -> PublicKey:
         if raw.startswith(codec):
             return _compressed(curve, raw[len(codec) :])
     raise KeyFormatError("not a key of a supported curve")
-
-
-def parse_did_key(text: str) -> PublicKey:
-    """Read `did:key:` + multikey. Raises `KeyFormatError`."""
-    if not text.startswith(_DID_KEY):
-        raise KeyFormatError("not a did:key")
-    return parse_multikey(text.removeprefix(_DID_KEY))
 
 
 def parse_legacy(key_type: str, text: str) -> PublicKey:
@@ -78,16 +70,6 @@ def parse_legacy(key_type: str, text: str) -> PublicKey:
         raise KeyFormatError("not a legacy key type of a supported curve")
     raw = _decode_base58btc(text)
     return _uncompressed(curve, raw) if len(raw) == 65 else _compressed(curve, raw)
-
-
-def format_did_key(key: PublicKey) -> str:
-    """The `did:key:z…` form of a key."""
-    return _DID_KEY + format_multikey(key)
-
-
-def format_multikey(key: PublicKey) -> str:
-    """The `z…` form of a key."""
-    return str(multibase.encode(_CODEC[key.curve] + key.point, "base58btc"))
 
 
 def _decode_base58btc(text: str) -> bytes:

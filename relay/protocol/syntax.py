@@ -35,8 +35,6 @@ _TID_ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 _match_did = re.compile("did:[a-z]+:[a-zA-Z0-9._:%-]*[a-zA-Z0-9._-]").fullmatch
 _match_did_plc = re.compile("did:plc:[a-z2-7]{24}").fullmatch
 _match_handle = re.compile(_HANDLE).fullmatch
-_match_nsid = re.compile(_NSID).fullmatch
-_match_record_key = re.compile(_RECORD_KEY).fullmatch
 _match_repo_path = re.compile(_REPO_PATH).fullmatch
 _match_repo_path_bytes = re.compile(_REPO_PATH.encode()).fullmatch
 _match_tid = re.compile("[2-7a-j][2-7a-z]{12}").fullmatch
@@ -109,18 +107,11 @@ def is_handle(text: str) -> bool:
     return len(text) <= limits.HANDLE_CHARS_MAX and _match_handle(text) is not None
 
 
-def is_nsid(text: str) -> bool:
-    """NSID syntax. Only the total length is limited: a valid public vector has an authority of 283 (checklist 271)."""
-    return len(text) <= limits.NSID_CHARS_MAX and _match_nsid(text) is not None
-
-
-def is_record_key(text: str) -> bool:
-    """Record key syntax, with `:` (checklist 272)."""
-    return _match_record_key(text) is not None
-
-
 def is_repo_path(path: str) -> bool:
-    """`collection/rkey`, exactly one slash (checklist 273)."""
+    """An NSID, one slash and a record key, with `:` (checklist 271 to 273).
+
+    Of the NSID only the total length is limited: a valid public vector has an authority of 283 characters.
+    """
     return _match_repo_path(path) is not None
 
 

@@ -14,7 +14,7 @@ import trio
 
 from relay.observe.metrics import ServeMetrics
 from relay.serve.consumer import Consumer, End
-from relay.serve.settings import ConsumerSettings, limits_share
+from relay.serve.settings import ConsumerSettings, places_share
 from relay.serve.tail import Tail
 
 SAMPLE_SECONDS = 1.0
@@ -68,9 +68,9 @@ class Audience:
         self._addresses: dict[str, int] = {}
         self._numbers = count(workers + index, workers)  # no two workers of a relay give the same number
         self._empty = trio.Event()
-        self._max = limits_share(settings.max, workers)
-        self._per_address = limits_share(settings.per_address, workers)
-        self._stall_seconds = settings.stall_seconds
+        self._settings = settings
+        self._places = places_share(settings.max, workers)
+        self._places_per_address = places_share(settings.per_address, workers)
         self._tail = tail
         self._metrics = metrics
         self.closing = False
@@ -80,10 +80,10 @@ class Audience:
 
     def refusal(self, address: str) -> str | None:
         """Why one more consumer from there is too many just now; None when it is not."""
-        if len(self._seats) >= self._max:
-            return f"this worker has its limit of {self._max} consumers"
-        if self._addresses.get(address_group(address), 0) >= self._per_address:
-            return f"your address has its limit of {self._per_address} consumers"
+        if len(self._seats) >= self._places:
+            return f"this relay has its limit of {self._settings.max} consumers"
+        if self._addresses.get(address_group(address), 0) >= self._places_per_address:
+            return f"your address has its limit of {self._settings.per_address} consumers"
         return None
 
     @contextmanager
@@ -107,7 +107,7 @@ class Audience:
                 self._empty.set()
 
     async def watch(self) -> None:
-        """Take samples of every consumer for ever, and end those that are stalled."""
+        """Take samples of every consumer for ever, and end those that are stalled or flood us."""
         sample = 0
         while True:
             await trio.sleep(SAMPLE_SECONDS)
@@ -117,10 +117,16 @@ class Audience:
                 self._count(seat)
                 if sample % _LAG_EVERY == 0 and (lag := self.lag_seconds(seat)) is not None:
                     self._metrics.consumer_lag_seconds.observe(lag)
-                if seat.leaving_as is not None and now >= seat.cut_at:
-                    seat.cut(seat.leaving_as)
-                elif seat.consumer is not None and seat.consumer.stalled_seconds(now) >= self._stall_seconds:
-                    seat.leave(End.STALLED)
+                self._judge(seat, now)
+
+    def _judge(self, seat: Seat, now: float) -> None:
+        """Send away who takes nothing or says too much, and cut who was asked to leave and did not."""
+        if seat.leaving_as is not None and now >= seat.cut_at:
+            seat.cut(seat.leaving_as)
+        elif seat.consumer is not None and seat.consumer.stalled_seconds(now) >= self._settings.stall_seconds:
+            seat.leave(End.STALLED)
+        elif seat.consumer is not None and seat.consumer.floods:
+            seat.leave(End.FLOODING)
 
     def count_all(self) -> None:
         """Bring the counters up to date, before a scrape."""
@@ -167,16 +173,23 @@ class Audience:
     async def close(self) -> None:
         """End everybody with 1001 once they have what is in memory, and wait until all are gone."""
         self.closing = True
-        for seat in tuple(self._seats.values()):
-            if seat.consumer is not None:
-                seat.consumer.end(End.SHUTDOWN)
-        if self._seats:
-            await self._empty.wait()
+        await self._end_all(flush=True)
+
+    async def dismiss(self) -> None:
+        """End everybody with 1001 behind what is being sent, without the rest, and wait until all are gone."""
+        await self._end_all(flush=False)
 
     def cut_all(self) -> None:
         """End whoever is still there."""
         for seat in tuple(self._seats.values()):
             seat.cut(End.SHUTDOWN)
+
+    async def _end_all(self, *, flush: bool) -> None:
+        for seat in tuple(self._seats.values()):
+            if seat.consumer is not None:
+                seat.consumer.end(End.SHUTDOWN, flush=flush)
+        if self._seats:
+            await self._empty.wait()
 
     def _count(self, seat: Seat) -> None:
         if seat.consumer is None:

@@ -12,7 +12,7 @@ import trio
 
 from relay.net.consumer_socket import ConsumerSocket
 from relay.protocol.frame import error_frame, info_frame, message_header
-from relay.serve.cursor import Future, Start
+from relay.serve.cursor import Future, Start, moved_start
 from relay.serve.pieces import Piece
 from relay.serve.tail import News, Tail
 from relay.store.errors import BelowWindow
@@ -33,6 +33,7 @@ class End(StrEnum):
     FUTURE_CURSOR = "future_cursor"
     TOO_SLOW = "too_slow"  # its position left the backfill window
     STALLED = "stalled"  # took nothing at all for consumers.stall_seconds
+    FLOODING = "flooding"  # said more than a client may that has nothing to say
     KICKED = "kicked"
     SHUTDOWN = "shutdown"
 
@@ -42,6 +43,7 @@ class Consumer:
 
     __slots__ = (
         "_ending",
+        "_flushes",
         "_progress_at",
         "_progress_bytes",
         "_read_bytes",
@@ -71,6 +73,7 @@ class Consumer:
         self._reader = reader
         self._read_bytes = read_bytes
         self._ending: End | None = None
+        self._flushes = True  # what is in the hot window goes out before the end
         self.position = start.after_seq if isinstance(start, Start) else start.cursor
         self.position_ms = 0
         self.frames_sent = 0
@@ -79,11 +82,15 @@ class Consumer:
         self._progress_bytes = 0
         self._progress_at = 0.0
 
-    def end(self, reason: End) -> None:
-        """Ask for an orderly end: after what is being sent, and for a shutdown after what is in the hot window."""
+    def end(self, reason: End, *, flush: bool = False) -> None:
+        """Ask for an orderly end: after what is being sent and, with `flush`, after what is in the hot window.
+
+        The first reason stays; a later call without `flush` ends the flushing.
+        """
         self._ending = self._ending or reason
-        if reason is End.STALLED:
-            self._socket.make_room()  # a send is under way, and nothing can be said in the middle of a frame
+        if not flush:
+            self._flushes = False
+            self._socket.make_room()  # a send may be under way, and nothing can be said in the middle of a frame
         self._tail.wake()
 
     def stalled_seconds(self, now: float) -> float:
@@ -97,6 +104,11 @@ class Consumer:
             self._progress_bytes = self._socket.accepted_bytes
             self._progress_at = now
         return now - max(self._progress_at, self._sending_since)
+
+    @property
+    def floods(self) -> bool:
+        """Whether the client said more than anybody has to; nothing more is read from it."""
+        return self._socket.says_too_much
 
     async def run(self) -> End:
         """Greet, deliver until there is a reason to stop, say goodbye. Raises `NetError` when it is lost."""
@@ -117,15 +129,13 @@ class Consumer:
     async def _deliver(self) -> End:
         if isinstance(self._start, Future):
             return End.FUTURE_CURSOR
-        if self._start.outdated:
-            info = info_frame("OutdatedCursor", "events between the cursor and the backfill window are lost")
-            await self._socket.send_messages(message_header(len(info)) + info)
+        await self._begin(self._start)
         while True:
             if self._socket.owes:
                 await self._flush()
             behind = self.position < self._tail.hot.after_seq
             piece = None if behind else self._tail.hot.next_piece(self.position)
-            if self._ending is not None and (self._ending is not End.SHUTDOWN or piece is None):
+            if self._ending is not None and not (self._flushes and piece is not None):
                 return self._ending
             if behind:
                 if not await self._replay():
@@ -135,6 +145,14 @@ class Consumer:
                 self._tail.sent(piece)
             else:
                 await self._tail.wait_news(self._take_news)
+
+    async def _begin(self, start: Start) -> None:
+        """Take the position, and say so when it is not the one that was asked for."""
+        self._start = start
+        self.position = start.after_seq
+        if start.outdated:
+            info = info_frame("OutdatedCursor", "events between the cursor and the backfill window are lost")
+            await self._send_data(message_header(len(info)) + info)
 
     def _take_news(self, news: News) -> bool:
         """Send what is new without waiting. False when that is not all there is to do."""
@@ -152,13 +170,17 @@ class Consumer:
         return not self._socket.owes
 
     async def _replay(self) -> bool:
-        """Send one read of the log. False when retention has overtaken the position."""
-        async with self._tail.turn:
-            try:
+        """Send one read of the log. False when retention has overtaken the position of a consumer under way."""
+        try:
+            async with self._tail.turn:
                 pieces = self._tail.read_behind(self._reader, self.position, self._read_bytes)
-            except BelowWindow:
+                left = self._send_nowait(pieces)
+        except BelowWindow as below:
+            if self.frames_sent:
                 return False
-            left = self._send_nowait(pieces)
+            assert isinstance(self._start, Start)
+            await self._begin(moved_start(self._start, below.floor_seq))
+            return True
         while left and self._ending is None:
             if self._socket.owes:
                 await self._flush()
@@ -179,11 +201,13 @@ class Consumer:
 
     async def _send(self, piece: Piece) -> None:
         """Send a piece, and what is owed before it."""
-        data = piece.after(self.position)
+        await self._send_data(piece.after(self.position))
+        self._count([piece])
+
+    async def _send_data(self, data: bytes) -> None:
         self._sending_since = trio.current_time()
         await self._socket.send_messages(data)
         self._sending_since = None
-        self._count([piece])
 
     async def _flush(self) -> None:
         self._sending_since = trio.current_time()

@@ -5,10 +5,13 @@ import msgspec
 from relay.net.exchange import Request, Response, error_response, json_response
 from relay.observe.metrics import CONTENT_TYPE, Metrics
 from relay.serve.audience import Audience
+from relay.serve.xrpc import Refusal, body_of
+
+KICK_EXAMPLE = '{"id": 5}'
 
 
 class KickBody(msgspec.Struct, frozen=True):
-    """The consumer to send away, by the id in `GET /consumers`."""
+    """The consumer to send away, by its `id` in the list of consumers; operators send the same."""
 
     id: int
 
@@ -37,9 +40,9 @@ class Control:
 
     def _kick(self, request: Request) -> Response:
         try:
-            number = msgspec.json.decode(request.body, type=KickBody).id
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return error_response(400, "InvalidRequest", 'the body must be JSON of the form {"id": 5}')
+            number = body_of(request.body, KickBody, KICK_EXAMPLE).id
+        except Refusal as refusal:
+            return refusal.response()
         if not self._audience.kick(number):
             return error_response(404, "NotFound", "no such consumer here")
         return json_response(200, {"kicked": number})

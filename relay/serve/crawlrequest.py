@@ -30,11 +30,12 @@ from relay.net.guard import Origin
 from relay.net.http import HttpClient
 from relay.net.limiter import Keyed, TokenBucket
 from relay.serve.audience import address_group
+from relay.serve.ratelimit import shared_buckets
 from relay.serve.routes import PROCEDURE, Route
 from relay.serve.siblings import Siblings
 from relay.serve.xrpc import Refusal, hostname_body
 from relay.store.hosts import HostRow
-from relay.store.policy import NEW_PER_DAY, REQUEST_CRAWL, decoded
+from relay.store.policy import NEW_PER_DAY, REQUEST_CRAWL, DomainBanned, decoded
 from relay.store.store import Store
 
 Offload = Callable[..., Awaitable[Any]]
@@ -49,7 +50,10 @@ _RETRIED = frozenset({"idle", "offline"})
 
 
 class CrawlRequests:
-    """Takes requests of hosts. `offload` runs a write of the store where it may wait for the lock."""
+    """Takes requests of hosts. `offload` runs a write of the store where it may wait for the lock.
+
+    What an address may cost holds for all `workers` together, of which this is one.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class CrawlRequests:
         *,
         offload: Offload,
         now_ms: Callable[[], int],
+        workers: int,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -67,7 +72,7 @@ class CrawlRequests:
         self._siblings = siblings
         self._offload = offload
         self._now_ms = now_ms
-        self._costly = Keyed(lambda now: TokenBucket(1 / COSTLY_SECONDS, COSTLY_BURST, now), KEYS_MAX)
+        self._costly = shared_buckets(1 / COSTLY_SECONDS, COSTLY_BURST, workers, KEYS_MAX)
         self._checks = Keyed(lambda now: TokenBucket(1 / CHECK_SECONDS, CHECKS_BURST, now), KEYS_MAX)
         self._told = Keyed(lambda now: TokenBucket(1 / TOLD_SECONDS, 1, now), KEYS_MAX)
         self._checking = trio.CapacityLimiter(CHECKS_AT_ONCE)
@@ -110,8 +115,8 @@ class CrawlRequests:
         """The host's row, None when it has none. Raises `Refusal` for one that is banned by itself or by a domain."""
         with self._store.view() as view:
             host, domain = view.host_named(origin.name), view.domain_ban(origin.name)
-        if domain is not None and (host is None or host.status == "banned"):
-            raise Refusal(400, "HostBanned", f"this relay does not read hosts of {domain}")
+        if domain is not None:
+            raise _banned_with(domain)
         if host is not None and host.status == "banned":
             raise Refusal(400, "HostBanned", "this relay does not read the host")
         return host
@@ -132,7 +137,10 @@ class CrawlRequests:
             "requested": in_budget,
         }
         add = partial(self._store.admit_host, per_day=per_day) if in_budget else self._store.add_host
-        added: HostRow | None = await self._offload(partial(add, origin.name, **fields))
+        try:
+            added: HostRow | None = await self._offload(partial(add, origin.name, **fields))
+        except DomainBanned as ban:  # it came while the host was asked
+            raise _banned_with(str(ban)) from None
         if added is None:
             message = f"this relay takes {per_day} new hosts a day, and has; try again later"
             raise Refusal(429, "RateLimitExceeded", message, (("Retry-After", "3600"),))
@@ -176,6 +184,10 @@ def _take(budgets: Keyed[TokenBucket], key: str, message: str) -> None:
     if not budget.take(now):
         seconds = str(max(1, ceil(budget.delay_seconds(now))))
         raise Refusal(429, "RateLimitExceeded", message, (("Retry-After", seconds),))
+
+
+def _banned_with(domain: str) -> Refusal:
+    return Refusal(400, "HostBanned", f"this relay does not read hosts of {domain}")
 
 
 def _refusal(refused: Refused) -> Refusal:

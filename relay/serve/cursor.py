@@ -17,10 +17,14 @@ _match_digits = re.compile("[0-9]{1,16}").fullmatch
 
 
 class Start(NamedTuple):
-    """Deliver everything after `after_seq`; `outdated` asks for the `#info` frame OutdatedCursor first."""
+    """Deliver everything after `after_seq`; `outdated` asks for the `#info` frame OutdatedCursor first.
+
+    `whole` says that it is the start of the window, wherever that is by the time of the first read.
+    """
 
     after_seq: int
     outdated: bool = False
+    whole: bool = False
 
 
 class Future(NamedTuple):
@@ -59,12 +63,21 @@ def find_start(cursor: int | None, *, floor_seq: int, tip_seq: int, raises: Sequ
     if cursor is None:
         return Start(tip_seq)
     if cursor == 0:
-        return Start(floor_seq - 1)
+        return Start(floor_seq - 1, whole=True)
     for jump in raises:
         if jump.before_seq <= cursor < jump.after_seq:
             cursor = jump.after_seq - 1
     if cursor > tip_seq:
         return Future(cursor, tip_seq)
     if cursor < floor_seq - 1:
-        return Start(floor_seq - 1, outdated=True)
+        return Start(floor_seq - 1, outdated=True, whole=True)
     return Start(cursor)
+
+
+def moved_start(start: Start, floor_seq: int) -> Start:
+    """Where to begin instead of `start`, which retention has overtaken before anything was sent.
+
+    Whoever was to get the whole window gets it from its new floor, without a second word. To anybody else the same is
+    to be said as if the connection had come a moment later.
+    """
+    return Start(floor_seq - 1, outdated=not start.whole, whole=True)

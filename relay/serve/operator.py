@@ -72,22 +72,26 @@ class Operator:
         siblings: Siblings,
         forget: Callable[[], None],
         offload: Offload,
+        workers: int,
     ) -> None:
-        """`forget` is called once a purge has changed what was read of the log so far."""
+        """`forget` is called once a purge has changed what was read of the log so far.
+
+        `workers` is how many serve workers there are, this one included.
+        """
         self._store = store
         self._forget = forget
         now_ms: Callable[[], int] = machine.now_ms
         self._passwords = secrets.passwords
         self._siblings = siblings
         self._sessions = Sessions(secrets.session_key, secrets.passwords, now_ms=now_ms)
-        self._gate = Gate(secrets.passwords, self._sessions)
+        self._gate = Gate(secrets.passwords, self._sessions, workers=workers)
         self._audit = AuditLog(store, offload=offload, now_ms=now_ms)
         self._figures = Figures(store, now_ms=now_ms)
         self._parts = (
             Hosts(store, hosts, crawl.crawl, offload=offload, now_ms=now_ms),
             HostViews(store, hosts, self._figures),
             Accounts(store, offload=offload, now_ms=now_ms),
-            Domains(store, hosts, self._figures, offload=offload, now_ms=now_ms),
+            Domains(store, hosts, offload=offload, now_ms=now_ms),
             Alerts(store, offload=offload),
             Consumers(peers),
             Reports(store, self._figures, peers, machine, offload=offload),

@@ -4,10 +4,13 @@ Owns the words of `/_ready` but for those about workers (`relay.serve.crew`). Ev
 moment of asking; the disk and the clock are arguments, so that a simulation can hold them.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from relay import __version__
+from relay.crawl.discovery import retry_seconds
+from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.syntax import format_datetime, is_datetime
 from relay.serve.crew import Crew, Findings
@@ -20,6 +23,7 @@ from relay.store.store import Store
 from relay.store.window import Window
 
 SOURCES_MAX = 100  # relays whose lists are read
+PAGE_SECONDS_MAX = 60.0  # between two pages of a list; whoever read it has gone when nothing came for longer
 
 FRONT_PAGE = """\
 This is an AT Protocol relay: the events of many PDS hosts, verified, as one stream.
@@ -92,11 +96,12 @@ class Pages:
         reasons, warnings = [*found.reasons, *crew.reasons], [*found.warnings, *crew.warnings]
         if not self._settings.log.sync:
             warnings.append("log.sync is off: a power cut can lose events that were sent")
-        return Findings(reasons, [*warnings, *catching_up(self._store)])
+        return Findings(reasons, [*warnings, *catching_up(self._store, self._settings.hosts, self._now_ms())])
 
     async def window(self, request: Request) -> Response:
         """The backfill window, and with `?at=` the first seq at or after a moment (subscribe with that minus one)."""
         at = optional(request.query, "at")
+        at = at.replace(" ", "+") if at else at  # the sign of an offset, when it was sent without being encoded
         window = self._store.window()
         answer = describe_window(window)
         if at is not None:
@@ -139,24 +144,33 @@ def judge(window: Window, now_ms: int, disk_free_bytes: int, settings: ServeRole
     return Findings(reasons, warnings)
 
 
-def catching_up(store: Store) -> list[str]:
-    """What there is to say while hosts are being discovered, or their backlogs read."""
+def catching_up(store: Store, hosts: HostSettings, now_ms: int) -> list[str]:
+    """What there is to say while hosts are being discovered, or could not be, and while their backlogs are read."""
     try:
         with store.view() as view:
             found = view.policy_page(DISCOVERY, "", SOURCES_MAX)
             stored = view.policy_value(CATCHING_UP)
     except StoreError:
         return []
-    said = [
-        f"reading the hosts that {name} lists: {run.listed} so far, {run.added} of them new"
-        for name, value in found
-        if (run := decoded(value, DiscoveryRun)).cursor is not None
-    ]
+    said = [line for name, value in found if (line := _discovery(name, decoded(value, DiscoveryRun), hosts, now_ms))]
     behind = decoded(stored, CatchingUp) if stored is not None else CatchingUp()
     if behind.hosts:
         left = "" if behind.seconds_left is None else f", about {behind.seconds_left} s left at the pace so far"
         said.append(f"catching up with {behind.hosts} hosts, the furthest {behind.lag_ms // 1000} s behind{left}")
     return said
+
+
+def _discovery(name: str, run: DiscoveryRun, hosts: HostSettings, now_ms: int) -> str:
+    """What there is to say about one source: "" for one that is read by nobody now, and for one that nobody retries."""
+    since_seconds = (now_ms - run.at_ms) / 1_000
+    if run.error:
+        if name not in (source.rstrip("/") for source in hosts.discover_from):
+            return ""
+        minutes = max(1, math.ceil((retry_seconds(hosts) - since_seconds) / 60))
+        return f"the hosts of {name} could not be read: {run.error}, tried again in {minutes} min"
+    if run.cursor is None or since_seconds > PAGE_SECONDS_MAX:
+        return ""
+    return f"reading the hosts that {name} lists: {run.listed} so far, {run.added} of them new"
 
 
 def describe_window(window: Window) -> dict[str, object]:

@@ -11,6 +11,7 @@ import trio
 
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.cid import DAG_CBOR_PREFIX, to_text
+from relay.serve.accountpages import ROWS_PER_TXN, account_page
 from relay.serve.routes import QUERY, Route
 from relay.serve.xrpc import (
     HOSTNAME_CHARS_MAX,
@@ -27,8 +28,7 @@ from relay.store.hosts import HostRow
 from relay.store.store import Store
 from relay.verify.chain import AccountState, effective_status
 
-ROWS_PER_TXN = 128  # one bounded read txn (design section 3), and about 1 ms of the loop
-READS_MAX = 64  # such txns for one page: among accounts without a commit a page may be short, or empty
+READS_MAX = 64  # for one page of repos: among accounts without a commit it may be short, or empty
 
 _INACTIVE_ERRORS = {
     "takendown": ("RepoTakendown", "the account is taken down"),
@@ -86,21 +86,12 @@ class Queries:
         return json_response(200, host_summary(host))
 
     async def list_repos(self, request: Request) -> Response:
-        """A page of repos in the order of their DIDs: an insert never shifts a page (checklist 230)."""
-        limit = limit_param(request.query, 500)
-        after_did: str | None = page_param(request.query) or ""
-        repos: list[dict[str, object]] = []
-        for _ in range(READS_MAX):
-            with self._store.view() as view:
-                rows = view.accounts(after_did or "", min(ROWS_PER_TXN, limit - len(repos)))
-            repos += [repo_summary(did, account) for did, account in rows.accounts if account.rev]
-            after_did = rows.next_after
-            if after_did is None or len(repos) == limit:
-                break
-            await trio.lowlevel.checkpoint()
-        page: dict[str, object] = {"repos": repos}
-        if after_did is not None:
-            page["cursor"] = page_cursor(after_did)
+        """A page of repos, those without a commit left out (checklist 230)."""
+        limit, after_did = limit_param(request.query, 500), page_param(request.query) or ""
+        found = await account_page(self._store, after_did, limit, lambda row: bool(row.rev), reads_max=READS_MAX)
+        page: dict[str, object] = {"repos": [repo_summary(did, account) for did, account in found.accounts]}
+        if found.next_after is not None:
+            page["cursor"] = page_cursor(found.next_after)
         return json_response(200, page)
 
     async def repo_status(self, request: Request) -> Response:

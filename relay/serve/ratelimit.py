@@ -2,23 +2,32 @@
 
 Owns the count and the `RateLimit-*` headers of the draft that atproto services use. Does not own what a request costs
 otherwise: the stream has places instead (`relay.serve.audience`), and health checks are never limited (the router
-knows which those are). Each worker counts its share, since the kernel spreads an address over all of them.
+knows which those are). Each worker counts what comes to it, and tells of that.
 """
 
 import math
 from typing import NamedTuple
 
 from relay.net.exchange import Headers
-from relay.net.limiter import Keyed, SlidingCount
+from relay.net.limiter import Keyed, SlidingCount, TokenBucket
 from relay.serve.audience import address_group
+from relay.serve.settings import limits_share
 
 WINDOW_SECONDS = 300
 _ADDRESSES_MAX = 50_000  # about 20 MB if every one of them is in use
 _EXPOSED = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After"
 
 
-class Standing(NamedTuple):
-    """Where an address stands after a request: whether it was one too many, and the headers that say so."""
+def shared_buckets(rate: float, burst: int, workers: int, keys_max: int) -> Keyed[TokenBucket]:
+    """One worker's share of token buckets by key: together the `workers` let about `rate` a second and `burst` through.
+
+    For what costs others or guards a secret: whoever spreads over connections, and so over workers, gains nothing.
+    """
+    return Keyed(lambda now: TokenBucket(rate / workers, limits_share(burst, workers), now), keys_max)
+
+
+class Allowance(NamedTuple):
+    """What an address may still do after a request: whether it was one too many, and the headers that say so."""
 
     refused: bool
     headers: Headers
@@ -31,7 +40,7 @@ class RequestLimit:
         self._limit = limit
         self._counts = Keyed(lambda now: SlidingCount(limit, WINDOW_SECONDS, now), _ADDRESSES_MAX)
 
-    def take(self, address: str, now: float, now_ms: int) -> Standing:
+    def take(self, address: str, now: float, now_ms: int) -> Allowance:
         """Count one request. `now` is any clock in seconds that only rises, `now_ms` unix milliseconds."""
         counted = self._counts.get(address_group(address), now)
         refused = not counted.take(now)
@@ -45,4 +54,4 @@ class RequestLimit:
         ]
         if refused:
             headers.append(("Retry-After", str(seconds)))
-        return Standing(refused, tuple(headers))
+        return Allowance(refused, tuple(headers))

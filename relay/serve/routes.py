@@ -13,7 +13,7 @@ import trio
 
 from relay.net.exchange import Request, Response, Upgrade
 from relay.observe.metrics import HttpMetrics
-from relay.serve.ratelimit import RequestLimit, Standing
+from relay.serve.ratelimit import Allowance, RequestLimit
 from relay.serve.xrpc import Refusal
 
 Endpoint = Callable[[Request], Awaitable[Response | Upgrade]]
@@ -67,28 +67,28 @@ class Router:
     async def answer(self, request: Request) -> Response | Upgrade:
         """The answer to `request`; a `Refusal` raised by its endpoint becomes JSON here and nowhere else."""
         began = trio.current_time()
-        standing = self._count(request, began)
+        allowance = self._count(request, began)
         try:
-            answer = await self._dispatch(request, standing)
+            answer = await self._dispatch(request, allowance)
         except Refusal as refusal:
             answer = refusal.response()
-        if standing is not None and isinstance(answer, Response):
-            answer = answer._replace(headers=(*answer.headers, *standing.headers))
+        if allowance is not None and isinstance(answer, Response):
+            answer = answer._replace(headers=(*answer.headers, *allowance.headers))
         path = request.path if request.path in self._routes else "other"
         status = "101" if isinstance(answer, Upgrade) else str(answer.status)
         self._metrics.requests.labels(path, status).inc()
         self._metrics.requests_seconds.observe(trio.current_time() - began)
         return answer
 
-    def _count(self, request: Request, now: float) -> Standing | None:
+    def _count(self, request: Request, now: float) -> Allowance | None:
         """Count a request for its address; None for what is not limited, preflights among it."""
         route = self._routes.get(request.path)
         if request.method == "OPTIONS" or (route is not None and not route.limited):
             return None
         return self._limit.take(request.client, now, self._now_ms())
 
-    async def _dispatch(self, request: Request, standing: Standing | None) -> Response | Upgrade:
-        if standing is not None and standing.refused:
+    async def _dispatch(self, request: Request, allowance: Allowance | None) -> Response | Upgrade:
+        if allowance is not None and allowance.refused:
             raise Refusal(429, "RateLimitExceeded", "too many requests from your address; see Retry-After")
         if request.method == "OPTIONS":
             return Response(204, CORS_PREFLIGHT)

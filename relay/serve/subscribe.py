@@ -5,13 +5,15 @@ its life. Whatever happens to a consumer's connection ends here, with one reason
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import trio
 
-from relay.net.consumer_socket import accept_consumer
+from relay.net.consumer_socket import ConsumerSocket, accept_consumer
 from relay.net.errors import ConnectionClosed, NetError, PeerSilent
 from relay.net.exchange import Headers, Request, Response, Upgrade
+from relay.net.handshake import VERSION, is_key, plain_request
 from relay.observe.metrics import ServeMetrics
 from relay.serve.audience import Audience, Seat, Visitor
 from relay.serve.consumer import Consumer, End
@@ -58,9 +60,7 @@ class Subscriptions:
         cursor = parse_cursor(values(request.query, "cursor"))
         if isinstance(cursor, Bad):
             raise bad_request(cursor.message)
-        if not request.wants_websocket:
-            upgrade = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
-            raise Refusal(426, "UpgradeRequired", "this endpoint is a WebSocket", upgrade)
+        key = _upgrade_key(request)
         retry = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
         if self._audience.closing:
             raise Refusal(503, "ShuttingDown", "the relay is going away; connect again", retry)
@@ -72,31 +72,46 @@ class Subscriptions:
         # In a fresh txn, and before the handshake: who has read our 101 gets everything that is appended from then on.
         window = self._store.window()
         start = find_start(cursor, floor_seq=window.floor_seq, tip_seq=window.tip_seq, raises=window.raises)
-        return Upgrade(partial(self._attend, visitor=visitor, start=start))
+        return Upgrade(partial(self._attend, key=key, visitor=visitor, start=start))
 
     async def _attend(
-        self, stream: trio.abc.Stream, head_bytes: bytes, *, visitor: Visitor, start: Start | Future
+        self, stream: trio.abc.Stream, head_bytes: bytes, *, key: str, visitor: Visitor, start: Start | Future
     ) -> None:
         """Own the connection until it is over."""
+        opening = accept_consumer(stream, plain_request(key, head_bytes), headers=self._headers)
+        del head_bytes  # not to be kept for days
         with self._audience.seat(visitor) as seat:
             end = End.SHUTDOWN  # what it is when the whole worker is cancelled
             try:
                 with seat.scope:
-                    end = await self._converse(stream, head_bytes, seat, start)
+                    end = await self._converse(opening, seat, start)
             except (NetError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 end = End.REFUSED if seat.consumer is None else _end_of(error)
             finally:
                 self._metrics.disconnects.labels(seat.cut_as or end).inc()
 
-    async def _converse(self, stream: trio.abc.Stream, head_bytes: bytes, seat: Seat, start: Start | Future) -> End:
-        async with accept_consumer(stream, head_bytes, headers=self._headers) as socket:
+    async def _converse(
+        self, opening: AbstractAsyncContextManager[ConsumerSocket], seat: Seat, start: Start | Future
+    ) -> End:
+        async with opening as socket:
             consumer = Consumer(
                 socket, start, tail=self._tail, reader=self._store.reader(), read_bytes=self._read_bytes
             )
             seat.consumer = consumer
             if self._audience.closing:
-                consumer.end(End.SHUTDOWN)
+                consumer.end(End.SHUTDOWN, flush=True)
             return await consumer.run()
+
+
+def _upgrade_key(request: Request) -> str:
+    """The key of a sound WebSocket handshake. Raises `Refusal`."""
+    if not request.wants_websocket or request.headers.get("sec-websocket-version") != VERSION:
+        upgrade = (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", VERSION))
+        raise Refusal(426, "UpgradeRequired", f"this endpoint is a WebSocket of version {VERSION}", upgrade)
+    key = request.headers.get("sec-websocket-key", "")
+    if not is_key(key):
+        raise bad_request("Sec-WebSocket-Key must be 16 bytes in base64")
+    return key
 
 
 def _end_of(error: Exception) -> End:

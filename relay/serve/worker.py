@@ -1,7 +1,7 @@
 """One serve worker: consumers and the HTTP API on its listeners, its own figures on a Unix socket. Wiring only.
 
 A worker reads the log like any other reader and can be killed at any moment; consumers come back with their cursors. On
-`drain` it stops accepting, gives its consumers what is in memory and closes them with 1001, all under a deadline.
+`drain` it stops accepting, gives its consumers what is in memory and closes them with 1001, all under deadlines.
 """
 
 import shutil
@@ -37,7 +37,7 @@ from relay.serve.pages import Pages
 from relay.serve.queries import Queries
 from relay.serve.ratelimit import RequestLimit
 from relay.serve.routes import Router
-from relay.serve.settings import ServeRoleSettings, limits_share
+from relay.serve.settings import ServeRoleSettings, places_share
 from relay.serve.siblings import Siblings
 from relay.serve.subscribe import Subscriptions
 from relay.serve.tail import Tail
@@ -45,7 +45,7 @@ from relay.store.errors import StoreError
 from relay.store.store import Store
 
 _REQUESTS_MAX = 1024  # connections beside those of consumers
-_FLUSH_SHARE = 0.9  # of drain_seconds; whoever is left then is cut
+_ANSWER_SECONDS = 0.25  # for requests of connections that were accepted just before the end
 _HEADERS: Headers = (("Server", f"atproto-relay/{__version__}"), ("Access-Control-Allow-Origin", "*"))
 _FATAL = (AssertionError, StoreError)
 
@@ -107,7 +107,6 @@ class Worker:
     ) -> None:
         """`run_dir` is where the sockets of the other processes are; None when this worker is alone."""
         self._settings = settings
-        self._metrics = metrics
         consumers = settings.consumers
         self.tail = Tail(store, hot_bytes=consumers.hot_bytes, metrics=metrics.serve, now_ms=now_ms)
         self.audience = Audience(consumers, index=index, workers=count, tail=self.tail, metrics=metrics.serve)
@@ -126,8 +125,8 @@ class Worker:
         dialer = Dialer(allow_private=hosts.allow_private, allow_insecure=hosts.allow_insecure)
         client = HttpClient(dialer, settings.user_agent)
         self._siblings = Siblings(client, settings.siblings)
-        crawl = CrawlRequests(store, hosts, client, self._siblings, offload=offload, now_ms=now_ms)
-        explain = Explanations(store, settings.hosts, settings.mode, now_ms=now_ms)
+        crawl = CrawlRequests(store, hosts, client, self._siblings, offload=offload, now_ms=now_ms, workers=count)
+        explain = Explanations(store, settings, now_ms=now_ms)
         peers = Peers(run_dir, index=index, count=count, audience=self.audience)
         secrets = Secrets(settings.admin_passwords, secret_of(run_dir / "session.key") if run_dir else token_bytes())
         self._operator = Operator(
@@ -140,15 +139,17 @@ class Worker:
             siblings=self._siblings,
             forget=self.tail.forget,
             offload=offload,
+            workers=count,
         )
         routes = (*streams.routes(), *Queries(store).routes(), *crawl.routes(), *explain.routes(), *pages.routes())
         own = dict(self._operator.routes())
-        public = dict((*routes, *Front(pages).routes())) | ({} if settings.separate_admin else own)
-        limit = RequestLimit(limits_share(settings.requests_per_address, count))
+        public = dict((*routes, *Front(pages, settings.contact).routes())) | ({} if settings.separate_admin else own)
+        limit = RequestLimit(settings.http.requests_per_address)
         self._router = Router(public, metrics.http, limit=limit, now_ms=now_ms)
         self._admin_router = Router(own, metrics.http, limit=limit, now_ms=now_ms)
         self._control = Control(self.audience, metrics)
-        self._connections_max = limits_share(consumers.max, count) + _REQUESTS_MAX
+        self._connections_max = places_share(consumers.max, count) + _REQUESTS_MAX
+        self._faults = metrics.http.faults
         self._warned_forwarded = False
 
     async def run(
@@ -159,7 +160,7 @@ class Worker:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until `drain`, then end every consumer within `drain_seconds` of the settings."""
+        """Serve until `drain`, then end every consumer within the `flush_seconds` and `farewell_seconds` set for it."""
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_http, [control], Site(self._control.answer, fatal=_FATAL))
             nursery.start_soon(self.audience.watch)
@@ -179,13 +180,17 @@ class Worker:
             nursery.cancel_scope.cancel()
 
     async def _let_go(self) -> None:
-        """What was appended up to now still goes out; then everybody goes."""
+        """What was appended up to now still goes out, and who was accepted is answered; then everybody goes."""
+        answered_at = trio.current_time() + min(_ANSWER_SECONDS, self._settings.flush_seconds)
         await self.tail.refresh()
-        with trio.move_on_after(self._settings.drain_seconds * _FLUSH_SHARE) as flushing:
+        with trio.move_on_after(self._settings.flush_seconds) as flushing:
             await self.audience.close()
         if flushing.cancelled_caught:
             log.warning("consumers_cut", consumers=len(self.audience), why="they did not take what was left in time")
+            with trio.move_on_after(self._settings.farewell_seconds):
+                await self.audience.dismiss()
             self.audience.cut_all()
+        await trio.sleep_until(answered_at)
 
     def _served(self, listeners: Listeners) -> Iterator[tuple[Listeners, Router]]:
         """Which listeners answer out of which table."""
@@ -206,6 +211,7 @@ class Worker:
         )
 
     def _on_event(self, slug: HttpEvent) -> None:
+        self._faults.labels(slug).inc()
         if slug == "forwarded_untrusted" and not self._warned_forwarded:
             self._warned_forwarded = True
             log.warning("forwarded_for_ignored", why="it came from an address that is not in listen.trusted_proxies")

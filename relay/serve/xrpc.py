@@ -1,11 +1,12 @@
-"""XRPC conventions as plain functions: parameters in, refusals out, page cursors both ways.
+"""XRPC conventions as plain functions: parameters and bodies in, refusals out, page cursors both ways.
 
-Owns what protocol.md section 20 says about parameters, errors and pagination. Owns no endpoint and no storage.
+Owns what protocol.md section 20 says about parameters, bodies, errors and pagination. Owns no endpoint and no storage.
 """
 
 import base64
 import binascii
 from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +18,7 @@ HOSTNAME_CHARS_MAX = 261  # a DNS name of 253, a colon, a port, and no more than
 _PAGE_CURSOR_CHARS_MAX = 4096
 
 Query = Iterable[tuple[str, str]]
+T = TypeVar("T")
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
@@ -92,9 +94,12 @@ def page_cursor(key: str) -> str:
 
 
 def page_param(query: Query) -> str | None:
-    """The key that the page before ended at, None for the first page. Raises `Refusal` on what we never gave out."""
+    """The key that the page before ended at, None for the first page. Raises `Refusal` on what we never gave out.
+
+    An empty cursor is the first page too: that is what generated clients send for it.
+    """
     text = optional(query, "cursor")
-    if text is None:
+    if not text:
         return None
     try:
         padded = text[:_PAGE_CURSOR_CHARS_MAX] + "=" * (-len(text) % 4)
@@ -106,6 +111,14 @@ def page_param(query: Query) -> str | None:
     return key
 
 
+def body_of(body: bytes, kind: type[T], example: str) -> T:
+    """A JSON input as `kind`; other keys are ignored. Raises `Refusal`."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # msgspec lets the last two through
+        raise bad_request(f"the body must be JSON of the form {example}") from None
+
+
 class HostnameBody(msgspec.Struct, frozen=True):
     """The input of requestCrawl and notifyOfUpdate; other keys are ignored."""
 
@@ -114,10 +127,7 @@ class HostnameBody(msgspec.Struct, frozen=True):
 
 def hostname_body(body: bytes) -> str:
     """The hostname in the JSON input of requestCrawl, as it was sent. Raises `Refusal`."""
-    try:
-        hostname = msgspec.json.decode(body, type=HostnameBody).hostname
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # msgspec lets the last two through
-        raise bad_request('the body must be JSON of the form {"hostname": "pds.example.com"}') from None
+    hostname = body_of(body, HostnameBody, '{"hostname": "pds.example.com"}').hostname
     if not 0 < len(hostname) <= HOSTNAME_CHARS_MAX:
         raise bad_request(f"hostname must have 1 to {HOSTNAME_CHARS_MAX} characters")
     return hostname

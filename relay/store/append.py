@@ -11,7 +11,7 @@ from typing import NamedTuple
 from relay.protocol.frame import FrameTemplate, message_header
 from relay.protocol.limits import SEQ_MAX
 from relay.store.accounts import pack_account, version_of
-from relay.store.batch import Appended, Batch, HostMark, Item
+from relay.store.batch import Appended, Batch, HostMark, Item, TakedownMark
 from relay.store.effects import NO_EFFECTS, Effects, Head, apply_effects, pack_entry
 from relay.store.env import Txn
 from relay.store.errors import Corrupt
@@ -20,6 +20,7 @@ from relay.store.hosts import HostChange
 from relay.store.identities import pack_identity
 from relay.store.layout import ACCOUNTS, LogRow, did_key, write_log_row
 from relay.store.notes import put_notes
+from relay.store.policy import TAKEDOWN, Takedown, decoded, encoded, read_policy
 from relay.store.segments import Segments
 from relay.store.settings import LogSettings
 from relay.store.state import State
@@ -72,6 +73,7 @@ def _append(log: _Log, row: LogRow, batch: Batch) -> Appended:
         accounts=list(compared.rows.items()),
         hosts=[_host_change(mark, compared) for mark in batch.marks],
         identities=[(identity.did, pack_identity(identity)) for identity in batch.identities],
+        takedowns=[] if batch.takedown is None or compared.refused else [_takedown(state, txn, batch.takedown)],
     )
     # All that can fail on the batch itself comes before the commit point: behind it the batch would be taken over, and
     # fail again, by every writer that comes. Nothing written here is seen or kept without the commit of this txn.
@@ -114,6 +116,16 @@ def _compare(state: State, txn: "Txn[bytes]", items: Sequence[Item]) -> _Compare
             counts = compared.remarks.setdefault(item.host_id, {})
             counts[remark] = counts.get(remark, 0) + 1
     return compared._replace(refused=tuple(refused))
+
+
+def _takedown(state: State, txn: "Txn[bytes]", mark: TakedownMark) -> tuple[str, bytes | None]:
+    """The entry that an operator's word leaves behind; one that is there is kept but for a purge newly asked for."""
+    if not mark.since_ms:
+        return mark.did, None
+    value = read_policy(state.env, txn, TAKEDOWN + mark.did)
+    known = decoded(value, Takedown) if value is not None else None
+    entry = Takedown(mark.since_ms, mark.purge) if known is None else known.again(purge=mark.purge)
+    return mark.did, encoded(entry)
 
 
 def _host_change(mark: HostMark, compared: _Compared) -> HostChange:

@@ -45,7 +45,7 @@ class HostMark(NamedTuple):
 
 
 class DropNote(NamedTuple):
-    """One drop worth remembering for `/explain`: `subject` is a DID that has a row, or None for the host itself."""
+    """One drop worth remembering for `/explain`: `subject` is the account's DID, kept if it has a row, or None."""
 
     host_id: int
     subject: str | None
@@ -56,14 +56,26 @@ class DropNote(NamedTuple):
     time_ms: int
 
 
+class TakedownMark(NamedTuple):
+    """An operator's word on an account: taken down since `since_ms`, with or without a purge; 0 for no longer."""
+
+    did: str
+    since_ms: int
+    purge: bool = False
+
+
 class Batch(NamedTuple):
-    """One append. `time_ms` is the worker's clock; the log never lets it run backwards."""
+    """One append. `time_ms` is the worker's clock; the log never lets it run backwards.
+
+    `takedown` goes with the items that carry it out: it is written unless one of the items is refused.
+    """
 
     time_ms: int
     items: tuple[Item, ...] = ()
     marks: tuple[HostMark, ...] = ()
     identities: tuple[Identity, ...] = ()
     notes: tuple[DropNote, ...] = ()
+    takedown: TakedownMark | None = None
 
 
 class Appended(NamedTuple):

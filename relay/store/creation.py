@@ -7,6 +7,7 @@ Time comes in as an argument.
 from pathlib import Path
 
 from relay.protocol.limits import SEQ_MAX
+from relay.store.datafile import DATA_FILE, check_whole, is_lmdb
 from relay.store.effects import Head
 from relay.store.env import TRANSLATED, Txn, create_env, open_env
 from relay.store.errors import Corrupt, LayoutMismatch, Restored
@@ -35,12 +36,11 @@ SEQS_PER_MS = 10
 # How far a restored copy goes beyond its own tip at least, should the clock say less: a day at 10,000 events a second.
 _RESTORED_SEQS_MIN = 1_000_000_000
 _MAP_BYTES_TO_LOOK = 1 << 40  # addresses only: beyond what a state may grow to between opening and reading it
-_LMDB_MAGIC_AT = 16  # behind the header of the first page
-_LMDB_MAGIC = (0xBEEFC0DE).to_bytes(4, "little")
 
 
 def is_ours(data_dir: Path, *, alone: bool = False) -> bool:
-    """True for a folder of this layout, False where one may be created. Raises `LayoutMismatch` for anything else.
+    """True for a folder of this layout, False where one may be created. Raises `LayoutMismatch` for anything else, and
+    `Corrupt` for a state that is not all there.
 
     Nothing is written but, unless `alone` (no other process works on the folder), a reader's slot in the lock file of
     an LMDB env that has one: without a slot a commit of somebody else can replace the very pages that are looked at.
@@ -50,7 +50,7 @@ def is_ours(data_dir: Path, *, alone: bool = False) -> bool:
             return False
         if not data_dir.is_dir():
             raise LayoutMismatch(f"{data_dir} is not a folder")
-        if (data_dir / STATE_FOLDER / "data.mdb").exists():
+        if (data_dir / STATE_FOLDER / DATA_FILE).exists():
             _check_version(data_dir / STATE_FOLDER, alone=alone)
             return True
         strangers = {entry.name for entry in data_dir.iterdir()} - FOLDERS_BEFORE_CREATION
@@ -62,10 +62,9 @@ def is_ours(data_dir: Path, *, alone: bool = False) -> bool:
 
 
 def _check_version(folder: Path, *, alone: bool) -> None:
-    with (folder / "data.mdb").open("rb") as data:
-        is_lmdb = data.read(_LMDB_MAGIC_AT + len(_LMDB_MAGIC)).endswith(_LMDB_MAGIC)
+    check_whole(folder / DATA_FILE)  # else a file that was cut off would count as a stranger's below
     found: bytes | str | None = "no LMDB env"
-    if is_lmdb:
+    if is_lmdb(folder / DATA_FILE):
         lock = not alone and (folder / "lock.mdb").exists()
         try:
             env = open_env(folder, (META,), map_bytes=_MAP_BYTES_TO_LOOK, readonly=True, lock=lock)

@@ -15,6 +15,7 @@ from relay.store.env import Env, Txn
 from relay.store.errors import Corrupt
 from relay.store.hosts import HostChange, add_account_counts, apply_change
 from relay.store.identities import put_identity
+from relay.store.policy import put_takedown
 
 _HEAD = struct.Struct("<QQ")
 
@@ -27,12 +28,13 @@ class Head(NamedTuple):
 
 
 class Effects(msgspec.Struct, frozen=True, array_like=True):
-    """Packed rows by DID, changes of hosts, and for a raise of the sequence the tip before it."""
+    """Packed rows by DID, changes of hosts, for a raise of the sequence the tip before it, and entries of takedowns."""
 
     accounts: list[tuple[str, bytes]] = []
     hosts: list[HostChange] = []
     identities: list[tuple[str, bytes]] = []
     raised_from: int | None = None
+    takedowns: list[tuple[str, bytes | None]] = []
 
 
 NO_EFFECTS = Effects()
@@ -72,3 +74,5 @@ def apply_effects(env: Env, txn: "Txn[bytes]", effects: Effects) -> None:
     add_account_counts(env, txn, changed.counted, changed.throttled)
     for did, row in effects.identities:
         put_identity(env, txn, did, row)
+    for did, entry in effects.takedowns:
+        put_takedown(env, txn, did, entry)

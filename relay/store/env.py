@@ -14,6 +14,7 @@ from types import TracebackType
 
 import lmdb
 
+from relay.store.datafile import DATA_FILE, check_whole
 from relay.store.errors import (
     Corrupt,
     DiskFull,
@@ -24,7 +25,6 @@ from relay.store.errors import (
     StoreError,
 )
 
-DATA_FILE = "data.mdb"
 READERS_MAX = 512  # slots in the lock file of an env: 64 bytes each, one for each read txn at a time
 
 Txn = lmdb.Transaction
@@ -139,12 +139,13 @@ def open_env(
     readonly: bool = False,
     lock: bool = True,
 ) -> Env:
-    """Open an env that exists, with its sub-dbs. Raises `StoreError`; `Corrupt` when a sub-db is not there.
+    """Open an env that exists, with its sub-dbs. Raises `StoreError`; `Corrupt` when a sub-db or a page is not there.
 
     `map_bytes` has to be the same in every process. `lock=False` takes no reader slot: for envs nobody writes any more.
     """
     wanted = tuple(names)
     with TRANSLATED:
+        check_whole(path / DATA_FILE)
         env = _environment(path, len(wanted), map_bytes, sync=sync, readahead=readahead, readonly=readonly, lock=lock)
         try:
             handles = {name: env.open_db(name, create=False) for name in wanted}

@@ -11,12 +11,14 @@ import msgspec
 from relay.store.env import Env, Txn
 from relay.store.errors import Corrupt
 from relay.store.layout import HOSTNAMES, HOSTS, bump_generation, u64, u64_of
+from relay.store.policy import check_domain
 
 
 class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One upstream host. Times are unix ms, 0 for never; counts are since the host was first seen.
 
     `hostname` is host[:port]. `status` is "active", "idle", "offline", "throttled" or "banned", since `since_ms`.
+    `last_ending` is the slug of how the last connection ended, "" while one stands and before the first.
     `mode` is "strict", "ratchet" or "lenient", "" for the configured one. `cursor` is the low-water mark in the host's
     own seqs, None while nothing was read; `cursor_before` is the one given up at the last restart of the host's seqs.
     `start` says where a first read begins: "window" or "live". `account_limit` None means that of the tier. `rates` are
@@ -61,6 +63,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_event_ms: int = 0
     last_accepted_ms: int = 0
     last_error: str = ""
+    last_ending: str = ""
     possible_gap: str = ""
     possible_gap_ms: int = 0
     probed_ms: int = 0
@@ -94,6 +97,7 @@ _BOOKKEEPING = frozenset(
         "last_event_ms",
         "last_accepted_ms",
         "last_error",
+        "last_ending",
         "over_quota_ms",
         "possible_gap",
         "possible_gap_ms",
@@ -139,13 +143,18 @@ def read_hosts(env: Env, txn: "Txn[bytes]", after_id: int, limit: int) -> list[H
 
 
 def add_host(env: Env, txn: "Txn[bytes]", hostname: str, fields: dict[str, Any]) -> HostRow:
-    """The row of that name: a new one with `fields`, or the one that is there, unchanged."""
+    """The row of that name: a new one with `fields`, or the one that is there, unchanged.
+
+    A new host is idle unless `fields` say otherwise: nobody has connected to it. Raises `DomainBanned` for a new one
+    under a banned domain: the ban may have come since the host was judged.
+    """
     known = read_host_named(env, txn, hostname)
     if known is not None:
         return known
+    check_domain(env, txn, hostname)
     cursor = txn.cursor(db=env.db[HOSTS])
     host_id = u64_of(cursor.key()) + 1 if cursor.last() else 1
-    row = _checked(HostRow(host_id=host_id, hostname=hostname, **fields))
+    row = _checked(HostRow(host_id=host_id, hostname=hostname, **{"status": "idle", **fields}))
     txn.put(hostname.encode(), u64(host_id), db=env.db[HOSTNAMES])
     _put(env, txn, row)
     bump_generation(env, txn)

@@ -13,7 +13,7 @@
 Owns names and bounds. Who may decide what is the admin API's; what follows from a decision is that of whoever reads it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -43,8 +43,12 @@ _AUDIT_DIGITS = 12
 T = TypeVar("T")
 
 
+class DomainBanned(Exception):  # noqa: N818 -- what is so, to be told to whoever asked; no fault of the store
+    """A host lies under a banned domain, which is the message."""
+
+
 class DomainBan(msgspec.Struct, frozen=True):
-    """A domain that is banned with everything below it. `host_ids` are the hosts that this ban banned."""
+    """A domain that is banned with everything below it. `host_ids` are the hosts that its end frees again."""
 
     since_ms: int = 0
     host_ids: tuple[int, ...] = ()
@@ -62,6 +66,11 @@ class Takedown(msgspec.Struct, frozen=True):
     purged_segments: int = 0
     purged_frames: int = 0
     purged_ms: int = 0
+
+    def again(self, *, purge: bool) -> "Takedown":
+        """After the account is taken down once more: a purge goes on, and begins anew if one is asked for after it."""
+        is_due = purge and (not self.purge or self.purged_ms > 0)
+        return Takedown(self.since_ms, purge=True) if is_due else self
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -101,7 +110,8 @@ class DayBudget(msgspec.Struct, frozen=True):
 class DiscoveryRun(msgspec.Struct, frozen=True):
     """How far the reading of one relay's `listHosts` is. `cursor` continues it, None when it is not under way.
 
-    `listed` and `added` are hosts of this run, `finished_ms` the end of the last complete one, `error` what stopped it.
+    `listed` and `added` are hosts of this run, `finished_ms` the end of the last complete one, `error` what stopped it,
+    `at_ms` when this was written.
     """
 
     cursor: str | None = None
@@ -110,6 +120,7 @@ class DiscoveryRun(msgspec.Struct, frozen=True):
     listed: int = 0
     added: int = 0
     error: str = ""
+    at_ms: int = 0
 
 
 class CatchingUp(msgspec.Struct, frozen=True):
@@ -134,9 +145,14 @@ def decoded(data: bytes, kind: type[T]) -> T:
         raise Corrupt(f"policy: {error}") from error
 
 
+def name_of(hostname: str) -> str:
+    """The name of a 'host[:port]'."""
+    return hostname.partition(":")[0] if not hostname.startswith("[") else hostname.partition("]")[0] + "]"
+
+
 def suffixes(hostname: str) -> Iterator[str]:
     """The name of a 'host[:port]' and every domain above it: a ban of any of them bans the host (checklist 260)."""
-    name = hostname.partition(":")[0] if not hostname.startswith("[") else hostname.partition("]")[0] + "]"
+    name = name_of(hostname)
     while name:
         yield name
         name = name.partition(".")[2]
@@ -145,6 +161,36 @@ def suffixes(hostname: str) -> Iterator[str]:
 def read_policy(env: Env, txn: "Txn[bytes]", name: str) -> bytes | None:
     """One entry."""
     return txn.get(name.encode(), db=env.db[POLICY])
+
+
+def read_domain_ban(env: Env, txn: "Txn[bytes]", hostname: str) -> str | None:
+    """The banned domain that 'host[:port]' is or lies below, None when it is under no ban."""
+    return next((name for name in suffixes(hostname) if read_policy(env, txn, DOMAIN_BAN + name) is not None), None)
+
+
+def check_domain(env: Env, txn: "Txn[bytes]", hostname: str) -> None:
+    """Raise `DomainBanned` when 'host[:port]' is under a ban of a domain."""
+    domain = read_domain_ban(env, txn, hostname)
+    if domain is not None:
+        raise DomainBanned(domain)
+
+
+def put_takedown(env: Env, txn: "Txn[bytes]", did: str, entry: bytes | None) -> None:
+    """The entry of an account that is taken down; None when it no longer is."""
+    key = (TAKEDOWN + did).encode()
+    if entry is None:
+        txn.delete(key, db=env.db[POLICY])
+    else:
+        txn.put(key, entry, db=env.db[POLICY])
+
+
+def put_purge_progress(env: Env, txn: "Txn[bytes]", begun: Mapping[str, Takedown], progress: Mapping[str, int]) -> None:
+    """Set fields of the takedowns whose purge was `begun` so, but not of one that ended or was made anew meanwhile."""
+    for did, known in begun.items():
+        value = read_policy(env, txn, TAKEDOWN + did)
+        entry = decoded(value, Takedown) if value is not None else None
+        if entry is not None and entry.since_ms == known.since_ms:
+            put_takedown(env, txn, did, encoded(msgspec.structs.replace(entry, **progress)))
 
 
 def read_page(env: Env, txn: "Txn[bytes]", prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:

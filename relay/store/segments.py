@@ -15,8 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from relay.store.datafile import DATA_FILE, check_whole
 from relay.store.effects import Head, read_head
-from relay.store.env import DATA_FILE, TRANSLATED, Env, create_env, inode_of, open_env, put_last
+from relay.store.env import TRANSLATED, Env, create_env, inode_of, open_env, put_last
 from relay.store.errors import Corrupt, StoreClosed
 from relay.store.layout import CHUNKS, EFFECTS, SEGMENT_DBS, u64, u64_of
 from relay.store.settings import LogSettings
@@ -82,6 +83,12 @@ class Segments:
         self._names = tuple(sorted(int(name) for name in found if len(name) == _NAME_DIGITS and name.isdigit()))
         return self._names
 
+    def check_whole(self) -> None:
+        """Raise `Corrupt` for a segment whose file is not all there; for a start, before any consumer comes to it."""
+        with TRANSLATED:
+            for name in self.names():
+                check_whole(self.path(name) / DATA_FILE)
+
     def holding(self, seq: int, active: int) -> tuple[int, ...]:
         """The segment that holds `seq` if any does, and those after it up to the active one."""
         names = self._names
@@ -126,7 +133,7 @@ class Segments:
 
     def _open_env(self, name: int, *, active: bool) -> Env:
         path = self.path(name)
-        if not (path / "data.mdb").exists():
+        if not (path / DATA_FILE).exists():
             raise SegmentGone(name)
         return open_env(
             path,
@@ -205,7 +212,7 @@ class Segments:
             if first is not None and not effects.set_key(u64(first)):
                 raise Corrupt(f"chunk {first} has no effects")
             first_time_ms = read_head(effects.value()).time_ms if first is not None else 0
-            size = (env.path / "data.mdb").stat().st_size
+            size = (env.path / DATA_FILE).stat().st_size
         info = SegmentInfo(name, first, first_time_ms, last.last_seq, last.time_ms, size)
         if not active:
             self._infos[name] = info

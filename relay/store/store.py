@@ -13,7 +13,8 @@ import msgspec
 
 from relay.store import creation
 from relay.store.append import append
-from relay.store.batch import Appended, Batch
+from relay.store.bans import ban_domain, ban_host, free_domain, free_host
+from relay.store.batch import Appended, Batch, TakedownMark
 from relay.store.env import TRANSLATED, open_env
 from relay.store.errors import LayoutMismatch
 from relay.store.hosts import HostRow, add_host, read_host_named, report_host, update_host
@@ -25,14 +26,18 @@ from relay.store.layout import (
     STATE_FOLDER,
     bump_generation,
 )
+from relay.store.localstatus import StatusChange, set_local_status, status_item
 from relay.store.policy import (
     DISCOVERY,
     NEW_HOSTS_BUDGET,
     DayBudget,
     DiscoveryRun,
+    Takedown,
     add_audit,
     decoded,
     encoded,
+    put_purge_progress,
+    read_domain_ban,
     read_policy,
 )
 from relay.store.purge import purge_segment, seal
@@ -40,7 +45,6 @@ from relay.store.read import Reader
 from relay.store.retention import StoreStats, log_bytes, retain
 from relay.store.segments import Segments
 from relay.store.settings import LogSettings
-from relay.store.standing import Standing, set_local_status, status_item
 from relay.store.state import OnStep, State, no_step
 from relay.store.view import View
 from relay.store.window import LogWindow, Tip, Window, tip_of
@@ -91,6 +95,7 @@ class Store:
         try:
             if create:
                 segments.sweep(unfinished=True)
+                segments.check_whole()
                 with state.writing() as txn:
                     creation.start(state, segments, settings, txn, now_ms)
             elif not readonly:
@@ -115,19 +120,40 @@ class Store:
         """A snapshot of the state, as a context manager. Raises `StoreError`."""
         return View(self._state)
 
-    def set_local_status(self, did: str, status: str, *, now_ms: int) -> Standing:
+    def set_local_status(self, did: str, status: str, *, now_ms: int) -> StatusChange:
         """Take an account down ("takendown", "suspended") or, with "", restore it; emits `#account` (checklist 174).
 
         Raises `KeyError` for a DID without a row. In the worker that ingests, its writing thread has to do this.
         """
         return set_local_status(self.append, self._read_account, did, status, now_ms)
 
+    def take_down(self, did: str, *, now_ms: int, purge: bool = False) -> StatusChange:
+        """As `set_local_status` to "takendown", with the entry of the takedown (and its purge) in the same append.
+
+        Once more for an account that is taken down changes nothing, but for a purge that is newly asked for.
+        """
+        mark = TakedownMark(did, now_ms, purge)
+        return set_local_status(self.append, self._read_account, did, "takendown", now_ms, takedown=mark)
+
+    def restore(self, did: str, *, now_ms: int) -> StatusChange:
+        """The other way: status and entry go in the same append. Raises `KeyError` for a DID without a row."""
+        mark = TakedownMark(did, 0)
+        return set_local_status(self.append, self._read_account, did, "", now_ms, takedown=mark)
+
+    def note_purge(self, begun: Mapping[str, Takedown], progress: Mapping[str, int]) -> None:
+        """How far a purge is, as fields of `Takedown`; not for one that ended or was made anew since it had `begun`."""
+        with self._state.writing() as txn:
+            put_purge_progress(self._state.env, txn, begun, progress)
+
     def _read_account(self, did: str) -> AccountState | None:
         with self.view() as view:
             return view.account(did)
 
     def add_host(self, hostname: str, *, insecure: bool, now_ms: int, **fields: Any) -> HostRow:
-        """The host of that name ('host[:port]'), added with `fields` of `HostRow` if it was not known."""
+        """The host of that name ('host[:port]'), added with `fields` of `HostRow` if it was not known.
+
+        Raises `DomainBanned` for one that was not known and is under a ban by now.
+        """
         with self._state.writing() as txn:
             fields = {"since_ms": now_ms, **fields, "insecure": insecure, "first_seen_ms": now_ms}
             return add_host(self._state.env, txn, hostname, fields)
@@ -136,7 +162,7 @@ class Store:
         """As `add_host` at the cost of one from the budget of new hosts; None when `per_day` of them are spent.
 
         Budget and row are one txn, so neither a restart nor another worker can spend it twice (checklist 240). A host
-        that is known costs nothing.
+        that is known costs nothing. Raises `DomainBanned` as `add_host` does.
         """
         with self._state.writing() as txn:
             env = self._state.env
@@ -156,16 +182,17 @@ class Store:
     ) -> int:
         """Add the hosts of one page of another relay's list, and how far that list is read, in one txn.
 
-        Of hosts that are known only `listed_accounts` rises. `progress.added` is completed here; returns how many were.
+        Of hosts that are known only `listed_accounts` rises; those under a ban by now are left out. `progress.added` is
+        completed here; returns how many were.
         """
         with self._state.writing() as txn:
             env, added = self._state.env, 0
             for hostname, fields in hosts:
                 known = read_host_named(env, txn, hostname)
-                if known is None:
+                if known is None and read_domain_ban(env, txn, hostname) is None:
                     add_host(env, txn, hostname, {"since_ms": now_ms, **fields, "first_seen_ms": now_ms})
                     added += 1
-                elif fields.get("listed_accounts", 0) > known.listed_accounts:
+                elif known is not None and fields.get("listed_accounts", 0) > known.listed_accounts:
                     update_host(env, txn, known.host_id, {"listed_accounts": fields["listed_accounts"]})
             done = msgspec.structs.replace(progress, added=progress.added + added)
             txn.put((DISCOVERY + run).encode(), encoded(done), db=env.db[POLICY])
@@ -197,6 +224,26 @@ class Store:
         """
         with self._state.writing() as txn:
             return update_host(self._state.env, txn, host_id, fields)
+
+    def ban_host(self, host_id: int, *, now_ms: int) -> None:
+        """Ban a host for itself (see `relay.store.bans`). Raises `KeyError` for an unknown one."""
+        with self._state.writing() as txn:
+            ban_host(self._state.env, txn, host_id, now_ms)
+
+    def free_host(self, host_id: int, *, now_ms: int) -> None:
+        """End the ban of a host. Raises `DomainBanned` while a ban of its domain holds, `KeyError`."""
+        with self._state.writing() as txn:
+            free_host(self._state.env, txn, host_id, now_ms)
+
+    def ban_domain(self, domain: str, *, now_ms: int) -> None:
+        """Ban a domain with every host below it, in one txn."""
+        with self._state.writing() as txn:
+            ban_domain(self._state.env, txn, domain, now_ms)
+
+    def free_domain(self, domain: str, *, now_ms: int) -> bool:
+        """End the ban of a domain and of its hosts, in one txn; False when it is not banned."""
+        with self._state.writing() as txn:
+            return free_domain(self._state.env, txn, domain, now_ms)
 
     def update_hosts(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
         """What a worker reports of several hosts, in one txn. Hosts that are gone are passed over; a ban stays."""

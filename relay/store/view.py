@@ -14,9 +14,9 @@ from relay.store.batch import DropNote
 from relay.store.env import TRANSLATED, Env, Txn
 from relay.store.hosts import HostRow, read_host, read_host_named, read_hosts
 from relay.store.identities import read_identity
-from relay.store.layout import read_generation, read_log_row
+from relay.store.layout import read_generation
 from relay.store.notes import read_notes
-from relay.store.policy import DOMAIN_BAN, read_audit, read_page, read_policy, suffixes
+from relay.store.policy import read_audit, read_domain_ban, read_page, read_policy
 from relay.store.state import State
 from relay.verify.chain import AccountState
 from relay.verify.identity import Identity
@@ -93,7 +93,7 @@ class View:
 
     def domain_ban(self, hostname: str) -> str | None:
         """The banned domain that 'host[:port]' is or lies below, None when it is under no ban."""
-        return next((name for name in suffixes(hostname) if self.policy_value(DOMAIN_BAN + name) is not None), None)
+        return read_domain_ban(self._env, self._txn, hostname)
 
     def audit_log(self, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         """Entries of the audit log with a number below `before`, newest first."""
@@ -102,7 +102,3 @@ class View:
     def generation(self) -> int:
         """Rises with every change that workers may hold in memory: hosts, bans, policy."""
         return read_generation(self._env, self._txn)
-
-    def applied_seq(self) -> int:
-        """The tip as far as the state has caught up."""
-        return read_log_row(self._env, self._txn).applied_seq

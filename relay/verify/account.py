@@ -20,7 +20,7 @@ def judge_account(
     """Whether this status passes; the state returned holds it as the upstream status.
 
     What consumers are told is `effective_status` of that state. Once the DID itself is gone nobody can be named by its
-    document, and the host we stored may still say so, once (design section 4, "Tombstone"); it cannot bring it back.
+    document, and the host we stored may still say `deleted`, once, and nothing else (design section 4, "Tombstone").
     """
     if is_replayed(event.seq, account, host):
         return Drop(Reason.REPLAYED)
@@ -32,10 +32,15 @@ def judge_account(
 
 
 def _is_farewell(event: AccountEvent, identity: Identity, account: AccountState, host: HostView) -> bool:
-    """Whether the stored host of a DID that is gone says something new about how the account ended."""
+    """Whether the stored host of a DID that is gone says that the account is deleted, and is the first to say so."""
     stored_host = account.version > 0 and account.host_id == host.host_id
-    is_news = account.upstream_active or account.upstream_status != (event.status or "")
-    return identity.tombstone and stored_host and not event.active and is_news
+    is_deletion = not event.active and event.status == DELETED
+    return identity.tombstone and stored_host and is_deletion and not is_deleted(account)
+
+
+def is_deleted(account: AccountState) -> bool:
+    """Whether the row says that the account is deleted."""
+    return not account.upstream_active and account.upstream_status == DELETED
 
 
 def of_a_gone_did(account: AccountState) -> AccountState | None:
@@ -43,7 +48,7 @@ def of_a_gone_did(account: AccountState) -> AccountState | None:
 
     A host's own word that the account is inactive in another way gives way to it: a DID does not come back.
     """
-    if account.version == 0 or (not account.upstream_active and account.upstream_status == DELETED):
+    if account.version == 0 or is_deleted(account):
         return None
     return account._replace(upstream_active=False, upstream_status=DELETED)
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+REPEATED = 1  # of `flags`: the stored commit came once more, in a `#sync` that was passed on
+
 
 class AccountState(NamedTuple):
     """One account as last settled. The store keeps it as a row; verification reads it and returns its successor.
@@ -9,6 +11,7 @@ class AccountState(NamedTuple):
     `version` rises by one with every append or status change by whomever (design section 3, "Compare"); 0 means that
     there is no row. `rev`, `data` and `commit` are empty while no commit was accepted; the digests are the 32 bytes of
     the SHA-256 inside the CID. `upstream_seq` and `epoch` are of the last settled event of the account's own host.
+    `flags` is 0 or `REPEATED`.
     """
 
     version: int = 0

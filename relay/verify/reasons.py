@@ -27,7 +27,10 @@ _SCHEMA_REASONS: dict[type[ProtocolError], Reason] = {
 }
 
 _WORDS: dict[Reason, tuple[str, str]] = {
-    Reason.FRAMING: ("A message was not two DAG-CBOR maps back to back; the connection was closed.", "event stream"),
+    Reason.FRAMING: (
+        "A message was not two maps of strict DAG-CBOR back to back; the connection was closed.",
+        "event stream, data model",
+    ),
     Reason.MESSAGE_NOT_BINARY: ("A text message arrived where only binary ones are sent.", "event stream"),
     Reason.MESSAGE_TOO_BIG: ("A message was larger than 5,000,000 bytes; the connection was closed.", "sync"),
     Reason.UNKNOWN_OP: ("A frame had an `op` that this relay does not know; it was ignored.", "event stream"),

@@ -13,7 +13,7 @@ from relay.protocol.events import CommitEvent, SyncEvent
 from relay.protocol.limits import RECORD_BYTES_MAX, REV_SKEW_MS
 from relay.protocol.syntax import tid_ms
 from relay.verify.authority import check_host, check_status
-from relay.verify.chain import AccountState, HostView, is_replayed
+from relay.verify.chain import REPEATED, AccountState, HostView, is_replayed
 from relay.verify.identity import Identity
 from relay.verify.signature import is_canonical, verify_signature
 from relay.verify.verdict import Drop, Reason, Recheck, Refresh
@@ -39,10 +39,11 @@ def check_signed(
     """Steps 6 to 11. Returns what was proven, or the verdict that ends the event here."""
     if is_replayed(event.seq, account, host):
         return Drop(Reason.REPLAYED)
+    may_repeat = isinstance(event, SyncEvent) and not account.flags & REPEATED
     refused = (
         check_host(identity, host, refreshed=refreshed)
         or check_status(account)
-        or check_rev(event.rev, account, now_ms, may_repeat=isinstance(event, SyncEvent))
+        or check_rev(event.rev, account, now_ms, may_repeat=may_repeat)
     )
     if refused is not None:
         return refused
@@ -110,4 +111,5 @@ def settled_state(proven: SignedSlice, seq: int, account: AccountState, host: Ho
         rev=proven.commit.rev,
         data=proven.commit.data[4:],
         commit=proven.root[4:],
+        flags=account.flags & ~REPEATED,
     )

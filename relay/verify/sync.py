@@ -1,7 +1,7 @@
 """The verdict on a `#sync`: its signed commit block is the new baseline, whatever came before (protocol.md 16)."""
 
 from relay.protocol.events import SyncEvent
-from relay.verify.chain import AccountState, HostView, advanced
+from relay.verify.chain import REPEATED, AccountState, HostView, advanced
 from relay.verify.identity import Identity
 from relay.verify.signed import SignedSlice, check_signed, settled_state
 from relay.verify.verdict import Accept, Drop, Reason, Verdict
@@ -18,13 +18,15 @@ def judge_sync(
 ) -> Verdict:
     """Whether this `#sync` passes. An old rev is ignored like that of a commit (checklist 191).
 
-    So is an equal one, unless it carries the very commit that is stored: hosts announce a new account so, right after
-    its first `#commit`. That one changes nothing and is passed on.
+    So is an equal one, but for one case in which it changes nothing and is passed on: it carries the very commit that
+    is stored, for the first time. Hosts announce an account so that is new or active again, and an operator of one can
+    tell consumers to look at a repo once more. What comes after that is the rewind that protocol.md section 13 ignores.
     """
     proven = check_signed(event, identity, account, host, now_ms, refreshed=refreshed)
     if not isinstance(proven, SignedSlice):
         return proven
     if event.rev == account.rev:
-        same = proven.root[4:] == account.commit
-        return Accept(advanced(account, host, event.seq)) if same else Drop(Reason.REV_NOT_NEWER)
+        if proven.root[4:] != account.commit:
+            return Drop(Reason.REV_NOT_NEWER)
+        return Accept(advanced(account, host, event.seq)._replace(flags=account.flags | REPEATED))
     return Accept(settled_state(proven, event.seq, account, host))

@@ -6,7 +6,7 @@ host").
 
 The first commit of an account, as far as we know it, may leave `prevData` out when its ops lead back to the empty tree.
 That proves the commit, but not that the host knows `prevData`: hosts from before Sync 1.1 send the same for every new
-account. So it does not end a ratchet.
+account. So it does not end a ratchet. Nor does a commit without ops, whose tree may never have been seen.
 """
 
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ class Proof(Enum):
 
     FULL = auto()  # they lead back to the prevData it names
     FIRST = auto()  # they lead back to the empty tree, and it names no prevData
+    EMPTY = auto()  # there are none, and prevData names the same tree
     NONE = auto()  # only the forward check holds
 
 
@@ -57,13 +58,15 @@ def check_tree(
 def _undo(event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode: str) -> Proof | Drop:
     """Undo the ops and compare. Raises `MstError`."""
     try:
-        before = check_slice(car.blocks, sound.ops, data)
+        before = check_slice(car.blocks, sound.ops, data, expected=event.prev_data)
     except MstError:
         if event.prev_data is None and passes_unproven(mode):
             return _pass_forward(car, data, sound)
         raise
     if event.prev_data is not None:
-        return Proof.FULL if before == event.prev_data else Drop(Reason.INVERSION_MISMATCH)
+        if before != event.prev_data:
+            return Drop(Reason.INVERSION_MISMATCH)
+        return Proof.FULL if sound.ops else Proof.EMPTY
     if before == EMPTY_TREE_CID:
         return Proof.FIRST
     if passes_unproven(mode):
@@ -73,8 +76,7 @@ def _undo(event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode:
 
 def _pass_forward(car: CarSlice, data: bytes, sound: SoundOps) -> Proof:
     """The check that holds in every mode: what was created or updated is in the tree, and its record in the slice."""
-    if sound.ops:
-        check_forward(car.blocks, sound.ops, data)
+    check_forward(car.blocks, sound.ops, data)
     return Proof.NONE
 
 

@@ -80,7 +80,7 @@ class Accept(NamedTuple):
 
     Of commits only: `chain_break` says that `prevData` is not the tree that was stored, `since_differs` that `since` is
     not the rev that was. `proven`: the ops lead back to the `prevData` that is named; `unproven`: nothing shows that
-    they are all (`relay.verify.modes`). A first commit that names no `prevData` is neither.
+    they are all (`relay.verify.modes`). A first commit that names no `prevData`, and one without ops, is neither.
     """
 
     state: AccountState

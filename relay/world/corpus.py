@@ -3,7 +3,7 @@
 The file format is that of recorded traffic: 4-byte big-endian length and the WebSocket message, repeated.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from relay.world.accounts import Document
@@ -33,13 +33,6 @@ def frames_of_network_shape(
         (emission,) = network.step(now_ms)
         frames.append(emission.message.frame(seq, now_ms))
     return frames, network.directory.documents()
-
-
-def write_frames(path: Path, frames: Iterable[bytes]) -> None:
-    """Writes a `.frames` file, replacing what was there."""
-    with path.open("wb") as file:
-        for frame in frames:
-            file.write(len(frame).to_bytes(4, "big") + frame)
 
 
 def read_frames(path: Path) -> Iterator[bytes]:

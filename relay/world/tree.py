@@ -3,7 +3,7 @@
 `build` is the plain recursive definition from the key set. `put` and `remove` give a new root that shares every
 untouched node with the old one, so that a commit costs its path and many repos can start from one large tree; the tests
 hold them against `build`. `seal` hashes the nodes made since the last seal: those are the new nodes a slice must carry.
-Independent of `relay.protocol.mst` and `inversion`, which it exists to check.
+It imports nothing of `relay.protocol`, whose trees the tests hold against it.
 """
 
 import hashlib

@@ -20,11 +20,15 @@ from relay.observe.metrics import Metrics
 
 @dataclass(frozen=True)
 class Behaviour:
-    """`dies`: raises once it has started. `hangs`: blocks its loop then. `stubborn`: does not end when drained."""
+    """`dies`: raises once it has started. `hangs`: blocks its loop then. `stubborn`: does not end when drained.
+
+    `mute_if`: does not start while there is a file of that name in data_dir.
+    """
 
     dies: bool = False
     hangs: bool = False
     stubborn: bool = False
+    mute_if: str = ""
 
 
 async def run(
@@ -51,6 +55,8 @@ async def run(
     async def greet(request: Request) -> Response:
         return Response(200, (), f"{sys.argv[1]}-{index} of {count}".encode())
 
+    if settings.mute_if and (data_dir / settings.mute_if).exists():
+        await trio.sleep_forever()
     metrics.ingest.in_flight.set(index)
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_http, [control], Site(answer))

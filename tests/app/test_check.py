@@ -96,6 +96,27 @@ def test_seeds_that_run_would_refuse_are_found(settings: RelaySettings) -> None:
     assert all(line.startswith("hosts.seeds: ") for line in found)
 
 
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [
+        ("http://relay.example-relay.com", True),
+        ("http://1.1.1.1:2470", True),
+        ("http://[2606:4700::1111]", True),
+        ("https://relay.example-relay.com", False),
+        ("http://127.0.0.1:2470", False),
+        ("http://[fd12::1]:2470", False),
+        ("http://localhost:2470", False),
+        ("http://relay-2.internal", False),
+    ],
+)
+def test_a_sibling_that_is_told_the_password_in_the_clear_is_found(
+    settings: RelaySettings, url: str, is_told: bool
+) -> None:
+    found = list(check.sibling_problems(replace(settings, siblings=(url,))))
+
+    assert [line.startswith(f"siblings: {url} ") for line in found] == [True] * is_told
+
+
 @pytest.mark.parametrize(("api", "metrics", "clash"), [("::", "127.0.0.1", True), ("127.0.0.1", "127.0.0.2", False)])
 def test_two_listeners_on_one_port_are_found(settings: RelaySettings, api: str, metrics: str, clash: bool) -> None:
     with socket.socket() as probe:

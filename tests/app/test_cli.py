@@ -35,7 +35,9 @@ def test_help_has_a_line_for_each_command(capsys: pytest.CaptureFixture[str], mo
         assert re.search(rf"^ +{command.name} +{re.escape(command.help)}$", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("argv", [(), ("dance",), ("run", "--colour")])
+@pytest.mark.parametrize(
+    "argv", [(), ("dance",), ("run", "--colour"), ("tail", "ws://x", "--since", "2h", "--cursor", "5")]
+)
 def test_wrong_usage_is_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(*argv) == 2
     assert "usage: relay" in capsys.readouterr().err

@@ -68,6 +68,18 @@ async def test_two_workers_are_compared(tmp_path: Path) -> None:
     assert any(line.split()[1:3] == ["2", "1"] for line in lines(answer))
 
 
+def test_the_report_fits_a_terminal() -> None:
+    both = sides(a=[(account(number, number), 50.0) for number in range(3)], b=[])
+    both[0].url, both[1].url = "wss://relay.somewhere.example.com:2470", "wss://relay.elsewhere.example.com:2470"
+    both[1].ended = "the server closed the connection with 1008, which it explained at some length " * 2
+    told = lines(report(*both, 0.0, 100.0), 80)
+
+    assert max(len(line) for line in told) <= 80
+    assert told[0].split() == ["RELAY", "EVENTS", "ACCOUNTS", "ONLY", "HERE", "ACCOUNTS", "ONLY", "HERE"]
+    assert told[1].split()[0] == "wss://relay.som…xample.com:2470"
+    assert both[1].ended.split() == " ".join(told[3:6]).split()
+
+
 async def test_a_relay_that_is_not_there_is_named() -> None:
     answer = await compare("ws://127.0.0.1:1", "ws://127.0.0.1:2", 60.0)
 

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.app.config import ConfigError, effective, load
-from relay.app.keys import KEYS
+from relay.app.keys import INITIAL_SEQ_MAX, KEYS
 from relay.app.kinds import Address, Listen, Size
 from relay.app.settings import RelaySettings, housekeeping_role, ingest_role, serve_role
 from relay.crawl.settings import TierSettings
 from relay.ingest.settings import IngestRoleSettings
+from relay.protocol.limits import SEQ_MAX
 from relay.serve.settings import ServeRoleSettings
+from relay.store.store import Store
 
 
 @pytest.fixture
@@ -107,6 +109,22 @@ def test_lists_are_separated_by_commas_in_the_environment(file: Path) -> None:
 def test_auto_is_said_by_a_word(file: Path) -> None:
     assert load(file, {"RELAY_LOG_INITIAL_SEQ": "auto"}, cores=2).log.initial_seq is None
     assert load(file, {"RELAY_LOG_INITIAL_SEQ": "77"}, cores=2).log.initial_seq == 77
+
+
+@pytest.mark.parametrize("seq", [INITIAL_SEQ_MAX + 1, SEQ_MAX])
+def test_a_first_seq_without_room_for_those_after_it_is_a_problem(file: Path, seq: int) -> None:
+    (problem,) = problems(file, {"RELAY_LOG_INITIAL_SEQ": str(seq)})
+
+    assert problem.startswith(f"log.initial_seq: takes a whole number from 1 to {INITIAL_SEQ_MAX} or ")
+
+
+def test_a_log_can_begin_with_the_highest_first_seq(file: Path, tmp_path: Path) -> None:
+    settings = load(file, {"RELAY_LOG_INITIAL_SEQ": str(INITIAL_SEQ_MAX)}, cores=2)
+
+    store = Store.open(tmp_path / "data", settings.log, create=True, now_ms=1)
+
+    assert store.tip().seq + 1 == INITIAL_SEQ_MAX
+    store.close()
 
 
 def test_a_private_network_discovers_nothing_unless_told(file: Path) -> None:
@@ -203,12 +221,18 @@ def test_a_size_is_shown_as_it_reads(size: int) -> None:
 
 
 def test_role_settings_survive_the_way_to_a_worker(file: Path) -> None:
-    settings = load(file, {"RELAY_HOSTS_SEEDS": "a.example", "RELAY_CONTACT": "ops@a.example"}, cores=2)
+    environ = {
+        "RELAY_HOSTS_SEEDS": "a.example",
+        "RELAY_CONTACT": "ops@a.example",
+        "RELAY_HTTP_REQUESTS_PER_ADDRESS": "7",
+    }
+    settings = load(file, environ, cores=2)
 
     for role, kind in ((ingest_role(settings), IngestRoleSettings), (serve_role(settings), ServeRoleSettings)):
         assert msgspec.json.decode(msgspec.json.encode(role), type=kind) == role
     assert housekeeping_role(settings).log == settings.log
     assert ingest_role(settings).user_agent.endswith(" (+ops@a.example)")
+    assert serve_role(settings).http.requests_per_address == 7
 
 
 def test_default_proxies_are_loopback() -> None:

@@ -15,6 +15,7 @@ from relay.crawl.settings import HostSettings
 from relay.net.dial import Dialer
 from relay.net.http import HttpClient
 from relay.net.server import Request, Response, Site, error_response, json_response
+from relay.serve.pages import catching_up
 from relay.store.hosts import HostRow
 from relay.store.policy import DOMAIN_BAN, DomainBan, encoded
 from relay.store.settings import LogSettings
@@ -40,7 +41,7 @@ def test_where_a_found_host_is_read_from() -> None:
         Listed("e.example.com", seq=5, status="offline"),
     )
     assert [fields["start"] for fields in found.values()] == ["live", "live", "window", "window", "window"]
-    assert [fields["status"] for fields in found.values()] == ["active"] * 4 + ["offline"]
+    assert [fields["status"] for fields in found.values()] == ["idle"] * 4 + ["offline"]
     window = take(Listed("a.example.com", seq=5), settings=replace(PUBLIC, discover_start="window"))
     assert window["a.example.com"]["start"] == "window"
 
@@ -129,7 +130,7 @@ async def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     async with scouting(tmp_path, source) as scout:
         source.fails_at = "4"
         run = await read_source(scout, source.url)
-        assert (run.error != "", run.cursor, run.added) == (True, "4", 4)
+        assert (run.error != "", run.cursor, run.added, run.at_ms) == (True, "4", 4, NOW_MS)
         assert known_run(scout.store, source.url) == run
         source.fails_at = ""
         source.asked.clear()
@@ -137,6 +138,21 @@ async def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
         assert source.asked == ["4", "6"]
         assert (run.error, run.cursor, run.listed, run.added, run.finished_ms) == ("", None, 7, 7, NOW_MS)
         assert names(scout.store) == [f"h{n}.example.com" for n in range(7)]
+
+
+async def test_a_failed_run_is_told_until_it_succeeds(tmp_path: Path) -> None:
+    """Of a source that is read on a timer; of another whoever asked for it was told (`relay pull-hosts`)."""
+    source = Source(listed(7), per_page=2)
+    async with scouting(tmp_path, source) as scout:
+        hosts = replace(PUBLIC, discover_from=(source.url + "/",))
+        source.fails_at = "4"
+        run = await read_source(scout, source.url)
+        (said,) = catching_up(scout.store, hosts, NOW_MS + 70_000)
+        assert said == f"the hosts of {source.url} could not be read: {run.error}, tried again in 4 min"
+        assert catching_up(scout.store, PUBLIC, NOW_MS) == []
+        source.fails_at = ""
+        await read_source(scout, source.url)
+        assert catching_up(scout.store, hosts, NOW_MS) == []
 
 
 async def test_a_second_run_adds_what_is_new_and_only_raises_counts(tmp_path: Path) -> None:
@@ -163,4 +179,4 @@ async def test_a_source_that_is_no_relay_is_told_and_nothing_stored(tmp_path: Pa
         assert "lexicon" in run.error
         assert names(scout.store) == []
         dead = await read_source(scout, "http://127.0.0.1:1")
-        assert dead.error
+        assert (dead.error, dead.at_ms) == ("127.0.0.1: Connection refused", NOW_MS)

@@ -38,6 +38,10 @@ class Watch:
         return decoded(value, CatchingUp)
 
 
+def told(watch: Watch) -> list[str]:
+    return catching_up(watch.store, HostSettings(), watch.now_ms)
+
+
 @pytest.fixture
 def watch(tmp_path: Path) -> Iterator[Watch]:
     log = LogSettings(sync=False, state_map_bytes=1 << 26)
@@ -63,24 +67,26 @@ def test_hosts_are_counted_from_eighty_percent_of_their_limit_on(watch: Watch) -
 
 
 def test_the_time_left_follows_from_the_pace_since_the_last_look(watch: Watch) -> None:
-    host = watch.store.add_host("a.org", insecure=False, now_ms=1, lag_ms=7_200_000)
+    host = watch.store.add_host("a.org", insecure=False, now_ms=1, status="active", lag_ms=7_200_000)
     watch.watch.look()
     assert (watch.backlog().hosts, watch.backlog().seconds_left) == (1, None)
     watch.now_ms += 60_000
     watch.store.update_host(host.host_id, lag_ms=3_600_000)
     watch.watch.look()
     assert watch.backlog() == CatchingUp(watch.now_ms, 1, 3_600_000, 60)
-    assert catching_up(watch.store) == [
-        "catching up with 1 hosts, the furthest 3600 s behind, about 60 s left at the pace so far"
-    ]
+    assert told(watch) == ["catching up with 1 hosts, the furthest 3600 s behind, about 60 s left at the pace so far"]
     watch.store.update_host(host.host_id, lag_ms=0)
     watch.watch.look()
-    assert catching_up(watch.store) == []
+    assert told(watch) == []
 
 
-def test_a_list_that_is_being_read_is_told(watch: Watch) -> None:
-    run = DiscoveryRun(cursor="x", started_ms=1, listed=2_000, added=1_900)
+def test_a_list_is_told_of_while_somebody_reads_it(watch: Watch) -> None:
+    """Not once nothing came for a minute: whoever read it was stopped."""
+    run = DiscoveryRun(cursor="x", started_ms=1, listed=2_000, added=1_900, at_ms=NOW_MS)
     watch.store.note_policy(DISCOVERY + "https://relay.example.com", encoded(run))
-    (line,) = catching_up(watch.store)
+    watch.now_ms += 60_000
+    (line,) = told(watch)
     assert "https://relay.example.com" in line
     assert "2000" in line
+    watch.now_ms += 1
+    assert told(watch) == []

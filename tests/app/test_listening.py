@@ -9,7 +9,7 @@ import pytest
 from relay.app import listening
 from relay.app.config import ConfigError
 from relay.app.kinds import Address
-from relay.app.listening import bind, bound_address
+from relay.app.listening import bind, bind_anew, bound_address
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -44,6 +44,22 @@ def accepted(listening_socket: socket.socket) -> socket.socket | None:
         return listening_socket.accept()[0]
     except BlockingIOError:
         return None
+
+
+def test_a_socket_bound_anew_takes_no_connections_until_somebody_listens() -> None:
+    with ExitStack() as stack:
+        stays, goes = (stack.enter_context(made) for made in bind("listen.api", LOOPBACK, 2))
+        anew = stack.enter_context(bind_anew(goes))
+        for _ in range(32):
+            stack.enter_context(socket.create_connection(bound_address(stays)))
+
+        assert goes.fileno() == -1
+        assert bound_address(anew) == bound_address(stays)
+        stays.setblocking(False)
+        for _ in range(32):
+            connection = accepted(stays)
+            assert connection is not None
+            stack.enter_context(connection)
 
 
 def test_an_address_in_use_is_a_configuration_problem_even_when_the_other_shares_ports() -> None:

@@ -12,6 +12,7 @@ import trio
 
 from relay.app import cli
 from relay.app.adminclient import OperationFailed, password_of
+from relay.serve.admin.hostviews import SORTS
 from relay.world.host import SimulatedHost
 from tests.support.log_writer import HOSTNAME
 from tests.support.operating import DID, PASSWORD, Desk, operating
@@ -50,7 +51,8 @@ async def test_hosts_are_listed_for_people_and_for_scripts(tmp_path: Path, comma
         head, *rows = table.splitlines()
         assert code == 0
         assert head.split()[:4] == ["HOST", "STATUS", "ACCOUNTS", "LIMIT"]
-        assert [row.split()[:2] for row in rows] == [["other.example.org", "active"], [HOSTNAME, "active"]]
+        assert head.endswith("LAST ERROR")
+        assert [row.split()[:2] for row in rows] == [["other.example.org", "idle"], [HOSTNAME, "active"]]
 
         _, text, _ = await command(desk, "hosts", "list", "other", "--json")
         assert [host["hostname"] for host in json.loads(text)] == ["other.example.org"]
@@ -101,6 +103,11 @@ async def test_an_account_is_shown_taken_down_and_restored(tmp_path: Path, comma
         assert [account["did"] for account in json.loads(listed)] == [DID]
         _, shown, _ = await command(desk, "accounts", "show", DID)
         assert re.search(r"^status +takendown$", shown, re.MULTILINE)
+        _, said, _ = await command(desk, "accounts", "takedown", DID, "--purge")
+        assert "done" not in said
+        assert said.splitlines()[-1] == f"  relay accounts show {DID}"
+        _, shown, _ = await command(desk, "accounts", "show", DID)
+        assert re.search(r"^purge +begins in a moment$", shown, re.MULTILINE)
         assert (await command(desk, "accounts", "restore", DID))[0] == 0
         assert desk.account().local_status == ""
         _, table, _ = await command(desk, "accounts", "list", "--host", HOSTNAME)
@@ -167,10 +174,27 @@ async def test_a_wrong_password_or_none_and_a_relay_that_is_not_there(
 
 @pytest.mark.parametrize(
     "argv",
-    [("hosts",), ("hosts", "mode", "x", "odd"), ("hosts", "limit", "x", "--accounts", "-1"), ("accounts", "show")],
+    [
+        ("hosts",),
+        ("hosts", "mode", "x", "odd"),
+        ("hosts", "limit", "x", "--accounts", "-1"),
+        ("hosts", "list", "--limit", "-1"),
+        ("hosts", "list", "--limit", "0"),
+        ("hosts", "list", "--sort", "bogus"),
+        ("accounts", "list", "--limit", "0"),
+        ("accounts", "show"),
+    ],
 )
 def test_wrong_usage_is_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(list(argv)) == 2
+
+
+def test_help_names_every_order_of_hosts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    assert exit_code_of(["hosts", "list", "--help"]) == 0
+    assert ", ".join(SORTS) in capsys.readouterr().out
+    assert {"cursor", "behind"} <= set(SORTS)
 
 
 def test_the_password_may_be_in_a_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,13 +17,6 @@ from tests.app.test_supervisor import is_alive
 from tests.support.until import until
 
 SUPERVISOR = Path(__file__).with_name("fake_supervisor.py")
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    with contextlib.chdir(tmp_path):
-        Path("data/run").mkdir(parents=True)
-        yield Path("data")
 
 
 @contextlib.contextmanager
@@ -56,6 +50,20 @@ async def test_a_start_waits_for_the_last_worker_of_a_dead_supervisor(data_dir: 
             await take_lock(data_dir, 0.1)
         os.close(await take_lock(data_dir, 20))
 
+        await until(lambda: not is_alive(pid))
+
+
+async def test_a_supervisor_that_dies_before_it_hears_that_a_worker_leaves_is_like_any_other(data_dir: Path) -> None:
+    """The worker still has its two seconds: word of it that nobody read is no error to it."""
+    with supervisor_of_one(data_dir, '{"stubborn": true}') as (supervisor, pid):
+        supervisor.send_signal(signal.SIGSTOP)
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: "serve-0 draining" in (data_dir / "journal").read_text())
+        supervisor.kill()
+        supervisor.wait()
+
+        with pytest.raises(ConfigError, match=rf"in use by pid {pid} \(serve-0\)"):
+            await take_lock(data_dir, 1)
         await until(lambda: not is_alive(pid))
 
 

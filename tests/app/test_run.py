@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, chdir
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,16 @@ import trio
 
 from relay.app.assignment import control_path
 from relay.app.config import load
-from relay.app.run import bound, crew_of
+from relay.app.lock import take_lock, write_holders
+from relay.app.run import bound, crew_of, prepare_store
+from relay.app.settings import RelaySettings
+from relay.crawl.settings import HostSettings
 from relay.net.control import ask
 from relay.net.dial import Dialer
 from relay.net.http import HttpClient, HttpResponse
 from relay.serve.settings import ServeRoleSettings
+from relay.store.settings import LogSettings
+from relay.store.store import Store
 
 COMMAND = (sys.executable, "-m", "relay", "run")
 PRIVATE = {
@@ -64,9 +70,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def running(**environ: str) -> AsyncIterator[Relay]:
+async def running(*, stdin: int = subprocess.DEVNULL, **environ: str) -> AsyncIterator[Relay]:
     async with trio.open_nursery() as nursery:
-        process = await trio.lowlevel.open_process(COMMAND, stderr=subprocess.PIPE, env=clean_environ(environ))
+        process = await trio.lowlevel.open_process(
+            COMMAND, stdin=stdin, stderr=subprocess.PIPE, env=clean_environ(environ)
+        )
         relay = Relay(process, [])
         nursery.start_soon(collect, process, relay.lines)
         try:
@@ -121,6 +129,45 @@ async def test_a_second_relay_on_the_same_data_dir_names_the_first_and_exits_2(f
     assert f"data_dir: data is in use by pid {relay.process.pid} (supervisor)" in second.stderr.decode()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_while_another_relay_is_waited_for_is_like_any_other(folder: Path, stop: signal.Signals) -> None:
+    """It says that it waits and for whom, then that it stops; the exit code is that of a relay that ran.
+
+    SIGHUP, which is for workers, is nothing to it until there are some.
+    """
+    held = await take_lock(Path("data"), 0)
+    write_holders(held, {"supervisor": os.getpid()})
+    try:
+        async with running(RELAY_START_WAIT_SECONDS="60") as relay:
+            waiting = await relay.logged("data_dir_in_use")
+            relay.process.send_signal(signal.SIGHUP)
+            relay.process.send_signal(stop)
+            with trio.fail_after(10):
+                assert await relay.process.wait() == 0
+            await relay.logged("relay_stopped")
+    finally:
+        os.close(held)
+
+    assert waiting["by"] == f"pid {os.getpid()} (supervisor)"
+    assert [line["event"] for line in relay.lines] == ["data_dir_in_use", "relay_draining", "relay_stopped"]
+    assert names_in(folder / "data") == ["lock"]
+
+
+async def test_on_a_terminal_a_hangup_is_a_stop(folder: Path) -> None:
+    """A terminal that is closed sends it, and nobody wants workers restarted then."""
+    terminal, end = os.openpty()
+    try:
+        async with running(stdin=end) as relay:
+            await relay.logged("relay_ready")
+            relay.process.send_signal(signal.SIGHUP)
+            with trio.fail_after(25):
+                assert await relay.process.wait() == 0
+            await relay.logged("relay_stopped")
+    finally:
+        os.close(terminal)
+        os.close(end)
+
+
 async def test_an_address_in_use_is_told_in_a_line_and_exits_2(folder: Path) -> None:
     async with running() as relay:
         taken = (await relay.logged("relay_starting"))["api"]
@@ -155,6 +202,23 @@ async def test_a_path_too_long_for_sockets_is_told_before_anything_is_made(folde
     assert run.returncode == 2
     assert b"too long a path for sockets" in run.stderr
     assert names_in(folder) == []
+
+
+def test_a_seed_below_a_banned_domain_is_not_added(tmp_path: Path) -> None:
+    """The operator banned it since; the others are."""
+    hosts = HostSettings(seeds=("a.banned.org", "b.allowed.org"))
+    settings = RelaySettings(data_dir=tmp_path, hosts=hosts, log=LogSettings(sync=False, state_map_bytes=1 << 26))
+    prepare_store(replace(settings, hosts=HostSettings()))
+    store = Store.open(tmp_path, settings.log)
+    store.ban_domain("banned.org", now_ms=1)
+    store.close()
+
+    prepare_store(settings)
+
+    store = Store.open(tmp_path, settings.log)
+    with store.view() as view:
+        assert [row.hostname for row in view.hosts(0, 10)] == ["b.allowed.org"]
+    store.close()
 
 
 def test_each_serve_worker_is_handed_its_own_sockets_api_first() -> None:

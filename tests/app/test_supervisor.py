@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,19 +13,23 @@ import msgspec
 import pytest
 import trio
 
+from relay.app import supervisor
 from relay.app.assignment import control_path
 from relay.app.children import restart_seconds
 from relay.app.kinds import Address
 from relay.app.listening import bind, bound_address
 from relay.app.lock import take_lock
+from relay.app.post import Surroundings, WorkerSpec, WorkerStatus
 from relay.app.reporting import Reporting
 from relay.app.settings import LoggingSettings
-from relay.app.supervisor import Supervisor, Surroundings, WorkerSpec, WorkerStatus
+from relay.app.supervisor import Supervisor
 from relay.net.control import ask
 from relay.net.dial import Dialer
+from relay.net.errors import NetError
 from relay.net.http import HttpClient
 from relay.observe.metrics import Metrics
 from tests.app.fake_worker import Behaviour
+from tests.support.logged import logged
 from tests.support.until import until
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -37,6 +41,7 @@ class Running(NamedTuple):
     drain: trio.Event
     ended: trio.Event
     data_dir: Path
+    renew: trio.MemorySendChannel[None]
 
     def status(self, name: str) -> WorkerStatus:
         return next(worker for worker in self.supervisor.workers if f"{worker.role}-{worker.worker}" == name)
@@ -63,14 +68,6 @@ def is_alive(pid: int) -> bool:
     return not status.exists() or ") Z " not in status.read_text()
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """Short enough for Unix sockets wherever pytest keeps its folders."""
-    with contextlib.chdir(tmp_path):
-        Path("data/run").mkdir(parents=True)
-        yield Path("data")
-
-
 @contextlib.asynccontextmanager
 async def supervised(
     data_dir: Path, *crew: WorkerSpec, drain_seconds: float = 20, health_seconds: float = 10
@@ -79,10 +76,11 @@ async def supervised(
     logging = LoggingSettings(level="error")
     around = Surroundings(data_dir, lock_fd, drain_seconds, logging, health_seconds, FAKE)
     metrics = Metrics()
-    running = Running(Supervisor(crew, around, metrics), metrics, trio.Event(), trio.Event(), data_dir)
+    renew, renewals = trio.open_memory_channel[None](1)
+    running = Running(Supervisor(crew, around, metrics), metrics, trio.Event(), trio.Event(), data_dir, renew)
 
     async def run() -> None:
-        await running.supervisor.run(running.drain)
+        await running.supervisor.run(running.drain, renewals)
         running.ended.set()
 
     try:
@@ -182,6 +180,120 @@ async def test_a_worker_that_does_not_drain_is_ended_when_the_time_is_over(data_
         assert "serve-0 drained" in running.journal()
 
 
+async def test_a_role_that_does_not_end_is_cancelled_before_its_worker_would_be_killed(data_dir: Path) -> None:
+    """Each worker is told its own part of the time, and the supervisor waits a little longer than that."""
+    crew = (spec("ingest", behaviour=Behaviour(stubborn=True)), spec("serve", behaviour=Behaviour(stubborn=True)))
+    with logged() as lines:
+        async with supervised(data_dir, *crew, drain_seconds=4) as running:
+            await running.all_up()
+            running.drain.set()
+            with trio.fail_after(20):
+                await running.ended.wait()
+
+    assert running.journal()[2:] == ["ingest-0 draining", "serve-0 draining"]
+    assert "drain_incomplete" not in lines.getvalue()
+
+
+async def test_a_worker_that_was_asked_to_end_has_not_failed_and_is_never_there_twice(data_dir: Path) -> None:
+    async with supervised(data_dir, spec("ingest")) as running:
+        for turn in (1, 2, 3):
+            await running.all_up()
+            os.kill(running.status("ingest-0").pid or 0, signal.SIGTERM)
+            await until(lambda: running.status("ingest-0").restarts == turn)  # noqa: B023 -- awaited at once
+            assert not running.status("ingest-0").failing
+        await running.all_up()
+
+        assert running.status("ingest-0").last_exit == "it was asked to end"
+        assert running.journal() == [
+            "ingest-0 started",
+            *3 * ["ingest-0 draining", "ingest-0 drained", "ingest-0 started"],
+        ]
+        line = 'relay_worker_restarts_total{outcome="drained",role="ingest",worker="0"} 3.0'
+        assert line in running.metrics.render().decode()
+
+
+async def test_a_renewal_goes_from_worker_to_worker_and_only_serve_workers_overlap(data_dir: Path) -> None:
+    crew = (spec("housekeeping"), spec("serve", 0, 2), spec("serve", 1, 2), spec("ingest"))
+    async with supervised(data_dir, *crew) as running:
+        await running.all_up()
+        before = {worker.pid for worker in running.supervisor.workers}
+        journal = len(running.journal())
+        running.renew.send_nowait(None)
+        await until(lambda: sum(worker.restarts for worker in running.supervisor.workers) == 4)
+        await running.all_up()
+
+        assert running.journal()[journal:] == [
+            *(f"ingest-0 {step}" for step in ("draining", "drained", "started")),
+            *(f"serve-{index} {step}" for index in (0, 1) for step in ("started", "draining", "drained")),
+            *(f"housekeeping-0 {step}" for step in ("draining", "drained", "started")),
+        ]
+        assert before.isdisjoint({worker.pid for worker in running.supervisor.workers})
+
+
+async def test_a_serve_worker_goes_on_until_the_next_one_answers(data_dir: Path) -> None:
+    """What was to take over never starts, and dies; the one after that takes over."""
+    (socket,) = bind("listen.api", Address("127.0.0.1", 0), 1)
+    address = bound_address(socket)
+    crew = WorkerSpec("serve", 0, 1, msgspec.json.encode(asdict(Behaviour(mute_if="mute"))), (socket,))
+    async with supervised(data_dir, crew) as running:
+        await running.all_up()
+        old = running.status("serve-0").pid
+        (data_dir / "mute").touch()
+        running.renew.send_nowait(None)
+        await until(lambda: running.status("serve-0").pid not in (old, None))
+        assert old
+        for _ in range(10):
+            assert await greeting(address) == b"serve-0 of 1"
+
+        (data_dir / "mute").unlink()
+        os.kill(running.status("serve-0").pid or 0, signal.SIGKILL)
+        await until(lambda: not is_alive(old))
+        await running.all_up()
+        assert await greeting(address) == b"serve-0 of 1"
+
+        running.drain.set()
+        with trio.fail_after(20):
+            await running.ended.wait()
+
+
+async def test_a_renewal_ends_with_a_worker_that_does_not_come_back(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would stop one worker would stop all of them."""
+    monkeypatch.setattr(supervisor, "START_SECONDS", 0.0)
+    crew = (spec("serve", 0, 2, Behaviour(mute_if="mute")), spec("serve", 1, 2))
+    with logged() as lines:
+        async with supervised(data_dir, *crew, drain_seconds=2) as running:
+            await running.all_up()
+            other = running.status("serve-1")
+            (data_dir / "mute").touch()
+            running.renew.send_nowait(None)
+            await until(lambda: '"event":"restart_stopped"' in lines.getvalue())
+
+            assert running.status("serve-1") == other
+
+
+async def test_a_worker_that_keeps_dying_keeps_no_connections_from_the_others(data_dir: Path) -> None:
+    """Asked while it waits for its fifth start; of 20 connections the kernel would give it half."""
+    first, second = bind("listen.api", Address("127.0.0.1", 0), 2)
+    address = bound_address(first)
+    crew = (
+        WorkerSpec("serve", 0, 2, msgspec.json.encode(asdict(Behaviour(dies=True))), (first,)),
+        WorkerSpec("serve", 1, 2, b"{}", (second,)),
+    )
+    async with supervised(data_dir, *crew) as running:
+        await until(lambda: running.status("serve-0").restarts == 4 and running.status("serve-1").up)
+        answers = [await greeting(address) for _ in range(20)]
+
+    assert answers == 20 * [b"serve-1 of 2"]
+
+
+async def greeting(address: Address) -> bytes:
+    """What a fake worker says; fails when nobody answers in two seconds."""
+    client = HttpClient(Dialer(allow_private=True, allow_insecure=True), "test")
+    return (await client.get(f"http://{address}/", timeout_seconds=2, body_bytes_max=100)).body
+
+
 async def test_cancelling_leaves_no_process(data_dir: Path) -> None:
     """The second signal: stop at once, whatever workers do."""
     async with supervised(data_dir, spec("ingest", behaviour=Behaviour(stubborn=True)), spec("serve")) as running:
@@ -191,20 +303,24 @@ async def test_cancelling_leaves_no_process(data_dir: Path) -> None:
     assert not any(is_alive(pid) for pid in pids if pid)
 
 
-async def test_each_serve_worker_accepts_on_the_socket_it_was_handed(data_dir: Path) -> None:
+async def test_each_serve_worker_accepts_on_the_socket_it_was_handed_also_after_one_was_killed(data_dir: Path) -> None:
     (socket,) = bind("listen.api", Address("127.0.0.1", 0), 1)
     address = bound_address(socket)
     crew = WorkerSpec("serve", 0, 1, b"{}", (socket,))
-    client = HttpClient(Dialer(allow_private=True, allow_insecure=True), "test")
     async with supervised(data_dir, crew) as running:
         await running.all_up()
-        response = await client.get(f"http://{address}/", timeout_seconds=10, body_bytes_max=100)
-        assert response.body == b"serve-0 of 1"
+        assert await greeting(address) == b"serve-0 of 1"
+
+        os.kill(running.status("serve-0").pid or 0, signal.SIGKILL)
+        await until(lambda: running.status("serve-0").restarts == 1)
+        await running.all_up()
+        assert await greeting(address) == b"serve-0 of 1"
 
         running.drain.set()
         with trio.fail_after(20):
             await running.ended.wait()
-    assert socket.fileno() == -1
+    with pytest.raises(NetError):
+        await greeting(address)
 
 
 async def test_one_scrape_over_all_workers_names_each(data_dir: Path) -> None:
@@ -253,5 +369,5 @@ async def test_secrets_are_neither_in_arguments_nor_in_the_environment_of_a_work
 
 
 def test_the_wait_before_a_restart_doubles_up_to_a_bound() -> None:
-    assert [restart_seconds(failures) for failures in (1, 2, 3, 4)] == [0.25, 0.5, 1.0, 2.0]
+    assert [restart_seconds(failures) for failures in (1, 2, 3, 4)] == [0.0, 0.25, 0.5, 1.0]
     assert restart_seconds(100) == 30.0

@@ -28,7 +28,7 @@ class Source:
         self.asked += 1
         if self.fault is not None:
             raise self.fault
-        return DidDocument(did, public_key(self.scene.account), None, None)
+        return DidDocument(did, public_key(self.scene.account), None)
 
 
 class Reader:

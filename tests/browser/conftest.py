@@ -52,6 +52,7 @@ class Stage:
         self.url = f"http://127.0.0.1:{relay.api}"
         self.hostnames: list[str] = []
         self.did = ""
+        self.repeating_hostname = ""
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._failed: BaseException | None = None
@@ -90,6 +91,7 @@ class Stage:
         """Something to drop: a commit that its host has sent before."""
         emission = place.network.write(place.network.writers[-1], _now_ms())
         place.send(emission)
+        self.repeating_hostname = self.repeating_hostname or self.hostnames[emission.host]
         place.hosts[emission.host].emit(emission.message, _now_ms())
 
 

@@ -49,9 +49,12 @@ def go(page: Any, stage: Stage, name: str) -> None:
     page.wait_for_timeout(300)
 
 
-def check_fits(page: Any) -> None:
-    """Nothing but a table that scrolls by itself is wider than the window."""
+def check_fits(page: Any, look: str) -> None:
+    """Nothing but a table that scrolls by itself is wider than the window, and on a phone no table is."""
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), page.url
+    if look == "phone":
+        wide = "[...document.querySelectorAll('.scroll')].filter((each) => each.scrollWidth > each.clientWidth).length"
+        assert page.evaluate(wide) == 0, page.url
 
 
 def confirm(page: Any, name: str) -> None:
@@ -95,7 +98,12 @@ def test_every_page_shows_and_fits(look: str, chromium: Any, stage: Stage, pictu
             go(page, stage, name)
             if not name:
                 page.get_by_text(re.compile(r"[1-9][0-9.]*/s")).first.wait_for(timeout=40_000)
-            check_fits(page)
+            check_fits(page, look)
+            if name == "hosts":
+                lines = page.evaluate(
+                    "[...document.querySelectorAll('.host')].map((each) => each.getClientRects().length)"
+                )
+                assert set(lines) == {1}, "a name was broken in the middle of a word"
             page.screenshot(
                 path=pictures / f"{look}-{name.partition('/')[0] or 'overview'}{'-one' * ('/' in name)}.png",
                 full_page=True,
@@ -107,11 +115,15 @@ def test_the_visitors_page(look: str, chromium: Any, stage: Stage, pictures: Pat
     with looking(chromium, **LOOKS[look]) as page:
         page.goto(stage.url)
         page.locator("#rate", has_text=re.compile("[1-9]")).wait_for()
-        page.get_by_label("Hostname of a PDS, or a DID").fill(stage.hostnames[0])
+        page.get_by_label("Hostname of a PDS, or a DID").fill(stage.repeating_hostname)
         page.get_by_role("button", name="Look up").click()
-        page.locator("#found h3", has_text=stage.hostnames[0]).wait_for()
-        check_fits(page)
+        page.locator("#found h3", has_text=stage.repeating_hostname).wait_for()
+        check_fits(page, look)
         page.screenshot(path=pictures / f"{look}-front.png", full_page=True)
+        told = page.locator("#found").inner_text()
+        assert ("`" in told, "(sync)" in told, "Cursor lag" in told) == (False, False, False)
+        assert re.search(r"Last event received\s+\d+ s ago", told)
+        page.locator("#found").get_by_role("link", name="sync").first.wait_for()
 
         page.get_by_label("Hostname of a PDS, or a DID").fill(UNKNOWN_DID)
         page.get_by_role("button", name="Look up").click()
@@ -143,6 +155,33 @@ def test_a_host_is_found_banned_and_read_again(chromium: Any, stage: Stage) -> N
         page.locator(".head .badge", has_text="active").wait_for(timeout=20_000)
 
 
+def test_hosts_are_sorted_by_how_far_they_are_behind(chromium: Any, stage: Stage) -> None:
+    with looking(chromium) as page:
+        enter(page, stage)
+        go(page, stage, "hosts")
+        page.get_by_role("button", name="Behind").click()
+
+        page.locator("th[aria-sort=descending]", has_text="Behind").wait_for()
+        assert page.locator("tbody tr").count() == len(stage.hostnames)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_hosts_last_drops_name_the_account(look: str, chromium: Any, stage: Stage, pictures: Path) -> None:
+    """The account's own page does not repeat it."""
+    with looking(chromium, **LOOKS[look]) as page:
+        enter(page, stage)
+        go(page, stage, f"host/{stage.repeating_hostname}")
+        link = page.locator("tbody .did").get_by_role("link", name="did:plc:").first
+        link.wait_for(timeout=30_000)
+        page.screenshot(path=pictures / f"{look}-drops.png", full_page=True)
+        did = link.inner_text()
+        link.click()
+        page.get_by_role("heading", name=did).wait_for()
+
+        page.get_by_text("rev_not_newer").first.wait_for()
+        assert page.locator("tbody .did").count() == 0
+
+
 def test_limits_are_changed(chromium: Any, stage: Stage) -> None:
     hostname = stage.hostnames[2]
     with looking(chromium) as page:
@@ -152,9 +191,13 @@ def test_limits_are_changed(chromium: Any, stage: Stage) -> None:
         page.get_by_label("Events a second", exact=True).fill("77")
         page.get_by_role("button", name="Save limits").click()
         page.get_by_text("Limits saved.").wait_for()
+        page.locator("select[name=tier]").select_option("default")
+        page.get_by_role("button", name="Save limits").click()
+        page.get_by_text("In tier default now.").wait_for()
         page.reload()
 
         page.get_by_label("Accounts", exact=True).wait_for()
+        assert page.locator("select[name=tier]").input_value() == "default"
         assert page.get_by_label("Accounts", exact=True).input_value() == "12345"
         assert page.get_by_label("Events a second", exact=True).input_value() == "77"
 
@@ -182,6 +225,23 @@ def test_an_account_is_looked_up_taken_down_and_restored(chromium: Any, stage: S
         page.get_by_role("cell", name="repo/reverseTakedown").or_(
             page.get_by_text("repo/reverseTakedown")
         ).first.wait_for()
+
+
+def test_an_account_that_is_taken_down_already_is_purged_after_all(chromium: Any, stage: Stage, pictures: Path) -> None:
+    with looking(chromium) as page:
+        enter(page, stage)
+        go(page, stage, f"accounts/{stage.did}")
+        page.get_by_role("button", name="Take down").click()
+        confirm(page, "Take down")
+        page.locator(".badge", has_text="takendown").wait_for()
+        page.get_by_role("button", name="Replace its events in the window too").click()
+        page.screenshot(path=pictures / "light-purge.png")
+        confirm(page, "Replace events")
+
+        page.get_by_text(re.compile("[0-9]+ events replaced")).wait_for(timeout=40_000)
+        assert page.get_by_role("button", name="Replace its events in the window too").count() == 0
+        page.get_by_role("button", name="End the takedown").click()
+        page.get_by_role("button", name="Take down").wait_for()
 
 
 def test_a_consumer_is_sent_away(chromium: Any, stage: Stage) -> None:

@@ -22,7 +22,7 @@ EVENTS_BETWEEN = 120  # before, between and after kills
 
 
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
+def shared_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
     made = RelayProcess(
         tmp_path_factory.mktemp("killed"), RELAY_WORKERS_INGEST=str(INGEST_WORKERS), RELAY_WORKERS_SERVE="1"
     )
@@ -31,6 +31,14 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def relay(shared_relay: RelayProcess) -> RelayProcess:
+    """The relay of all tests; started again if one that failed has ended it."""
+    if shared_relay.process.poll() is not None:
+        shared_relay.start()
+    return shared_relay
 
 
 def ingest_worker_of(made: Town, host: int) -> str:

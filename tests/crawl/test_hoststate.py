@@ -70,6 +70,24 @@ def test_a_host_left_alone_is_active_once_a_connection_lasts_or_an_event_comes(s
     assert again.status == "active"
 
 
+def test_a_host_that_was_never_tried_is_active_once_it_takes_a_connection() -> None:
+    """Once: when it sends us away after that, it is like any other."""
+    health = HostHealth(Random(1), status="idle", untried=True)
+    health.ended(Ending.UNREACHABLE, 0.0)
+    assert health.status == "idle"
+    health.connected()
+    assert health.status == "active"
+    health.ended(Ending.FUTURE_CURSOR, 0.0)
+    health.connected()
+    assert health.status == "idle"
+
+
+def test_a_host_that_another_relay_calls_offline_has_to_show_more_than_a_connection() -> None:
+    health = HostHealth(Random(1), status="offline", untried=True)
+    health.connected()
+    assert health.status == "offline"
+
+
 def test_a_host_that_was_offline_at_a_restart_is_not_hammered() -> None:
     health = HostHealth(Random(1), status="offline")
     assert health.ended(Ending.UNREACHABLE, 0.0) >= RETRY_SECONDS_MAX / 2

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from relay.crawl.limits import Limits, is_near_quota, limits_of, tier_of
 from relay.crawl.pace import Pace
-from relay.crawl.settings import TRUSTED_TIER, HostSettings, TierSettings
+from relay.crawl.settings import TRUSTED_DEFAULTS, HostSettings, TierSettings
 from relay.store.hosts import HostRow
 
 TIERS = HostSettings(
     tiers={
         "default": TierSettings(),
-        "trusted": TierSettings(hosts=("*.host.bsky.network",), account_limit=TRUSTED_TIER.account_limit),
+        "trusted": TierSettings(hosts=("*.host.bsky.network",), account_limit=TRUSTED_DEFAULTS.account_limit),
         "friends": TierSettings(hosts=("*.friends.org", "eggs.host.bsky.network"), per_second=7, account_limit=3_000),
     }
 )

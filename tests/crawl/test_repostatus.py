@@ -37,8 +37,8 @@ async def test_the_host_s_word_is_read(nursery: trio.Nursery) -> None:
     host.emit(account_message(DID, "suspended"), 0)
     assert await ask(port) == RepoStatus(active=False, status="suspended")
     assert await ask(port, DID.replace("a", "b")) is None
-    nursery.cancel_scope.cancel()
     assert await ask(1) is None
+    nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

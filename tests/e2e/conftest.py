@@ -25,7 +25,7 @@ def shared_relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProc
 
 @pytest.fixture
 def relay(shared_relay: RelayProcess) -> RelayProcess:
-    """The shared relay; started again if a test that stopped it failed before it could."""
+    """The shared relay; started again if one that failed has ended it."""
     if shared_relay.process.poll() is not None:
         shared_relay.start()
     return shared_relay

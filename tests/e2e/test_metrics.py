@@ -1,6 +1,7 @@
 """`/metrics` of a real relay: every fixed name of interface.md, by the role that records it, and figures that move."""
 
 import pytest
+import trio
 
 from relay.world.messages import account_message
 from tests.support.fake_consumer import connect
@@ -47,6 +48,7 @@ NAMES = {
         "relay_serve_append_to_send_seconds_count",
         "relay_http_requests_total",
         "relay_http_requests_seconds_count",
+        "relay_http_faults_total",
     },
     "housekeeping": PROCESS
     | {
@@ -88,11 +90,14 @@ MOVING = (
 
 
 async def everything_happened_once(made: Town) -> None:
-    """So that series with a label, which appear with their first event, are there: a drop and a disconnect."""
+    """So that series with a label, which appear with their first event, are there: a drop, a disconnect, a fault."""
     stranger = made.network.writers[1]
     made.hosts[0].emit(account_message(stranger.did, "deleted"), 0)
     async with connect(made.relay.api):
         pass
+    async with await trio.open_tcp_stream("127.0.0.1", made.relay.api) as stranger_to_http:
+        await stranger_to_http.send_all(b"no request\r\n\r\n")
+        await stranger_to_http.receive_some()
     made.write(made.network.writers[0])
     await made.caught_up()
 

@@ -1,6 +1,7 @@
 """What `relay run` says when it cannot run: a code, a line for each problem, and nothing touched."""
 
 import hashlib
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import trio
 
 from relay.store.settings import LogSettings
 from relay.store.store import Store
+from tests.store.batches import three_segments
 from tests.support.disks import mounted
 from tests.support.processes import DEVELOPMENT, RELAY, environ
 
@@ -97,6 +99,23 @@ async def test_a_folder_with_another_layout_is_told_and_not_touched(
     assert len(said) == 1
     assert said[0].startswith("relay: data_dir: LayoutMismatch: data")
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [0, 1, 3], ids=["state", "sealed segment", "active segment"])
+async def test_a_file_that_was_cut_off_is_told_by_name_with_what_to_do(number: int, tmp_path: Path) -> None:
+    """And not with SIGBUS. Nothing that is left of the data is changed."""
+    files = three_segments(tmp_path / "data")
+    with files[number].open("r+b") as data:
+        data.truncate(3 * mmap.PAGESIZE)
+    before = [file.read_bytes() for file in files]
+
+    code, said = await run(tmp_path, RELAY_DATA_DIR="data")
+
+    assert code == 1
+    assert len(said) == 1
+    assert said[0].startswith(f"relay: data_dir: Corrupt: {files[number].relative_to(tmp_path)} was cut off, ")
+    assert "move data_dir away to begin with an empty log" in said[0]
+    assert [file.read_bytes() for file in files] == before
 
 
 @pytest.mark.parametrize("data_dir", ["file", "file/data", "/proc/nobody/data"])

@@ -58,6 +58,7 @@ ADDED_METRICS = [
     "relay_crawl_hosts_near_account_limit",
     "relay_crawl_hosts_near_rate_limit",
     "relay_crawl_hosts_over_account_limit",
+    "relay_http_faults_total",
     "relay_worker_restarts_total",
 ]
 

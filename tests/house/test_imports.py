@@ -20,7 +20,7 @@ BORDERS = {
     "coincurve": {"relay/verify/signature.py", "relay/world/keys.py"},
     "cryptography": {"relay/verify/signature.py", "relay/world/keys.py"},
     "lmdb": {"relay/store/env.py"},
-    "multiformats": {"relay/protocol/multikey.py", "relay/protocol/cid.py"},
+    "multiformats": {"relay/protocol/multikey.py"},
     "prometheus_client": {"relay/observe/metrics.py"},
     "structlog": {"relay/observe/logs.py"},
 }
@@ -35,6 +35,7 @@ PLANTED = {
     "relay/store/planted.py": ("import relay.net.backoff\n", "floors:"),
     "relay/identity/planted.py": ("import relay.crawl.settings\n", "floors:"),
     "relay/world/planted.py": ("import relay.protocol.mst\n", "the simulated network"),
+    "relay/world/treewalk.py": ("import relay.protocol.cid\n", "the naive tree"),
 }
 
 

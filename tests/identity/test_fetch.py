@@ -104,6 +104,32 @@ async def test_what_the_directory_does_wrong_is_not_the_did_s_fault(fault: PlcFa
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(404),
+        Response(404, (), b"<html>Cannot GET /plc/did:plc:a</html>"),
+        Response(404, (), b'"message"'),
+        Response(404, (), b'{"error": "NotFound"}'),
+        Response(404, (), b'{"message": null}'),
+        Response(404, (), b"[" * 10_000),
+        Response(410, (), b"\xff"),
+        Response(400, (), b'{"message": "Bad Request"}'),
+        Response(403, (), b"<html>"),
+        Response(302, (("Location", "http://127.0.0.1:1/"),)),
+        Response(200, (), b"<html>"),
+        Response(200, (), b""),
+    ],
+)
+async def test_what_stands_in_the_directory_s_place_ends_no_did(answer: Response, nursery: trio.Nursery) -> None:
+    """Checklist 139, 144: a gateway or a mistyped address answers so for every account."""
+    host = await WebHost().open(nursery)
+    host.answer = answer
+    async with source(f"http://localhost:{host.port}") as asks:
+        assert await fault_of(asks, SCENE.did) is DirectoryFault
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_document_of_another_did_is_refused(nursery: trio.Nursery) -> None:
     """Checklist 149."""
     server = await directory(nursery)

@@ -9,7 +9,7 @@ import trio.testing
 
 from relay.identity.fetch import DidFault, DidGone, DirectoryFault, LookupFault
 from relay.identity.negative import ENTRIES_PER_HOST_MAX
-from relay.identity.resolver import REFRESHES_PER_DID_BURST, Resolver
+from relay.identity.resolver import GONE_CONFIRM_SECONDS, REFRESHES_PER_DID_BURST, LookupOutcome, Resolver
 from relay.identity.settings import IdentitySettings
 from relay.protocol.diddoc import DidDocument
 from relay.verify.identity import Identity
@@ -27,7 +27,7 @@ class Directory:
         self.gate: trio.Event | None = None
 
     def publish(self, did: str, host: str) -> None:
-        self.answers[did] = DidDocument(did, None, f"https://{host}", None)
+        self.answers[did] = DidDocument(did, None, f"https://{host}")
 
     async def fetch(self, did: str) -> DidDocument:
         self.asked.append(did)
@@ -192,8 +192,10 @@ async def test_stale_is_kept_and_saved_until_read_again(nursery: trio.Nursery) -
     assert not (await resolver.resolve(DID)).stale
 
 
-async def test_gone_is_a_tombstone_for_a_known_did_and_a_fault_for_an_unknown_one(nursery: trio.Nursery) -> None:
-    """Checklist 144, 181."""
+async def test_gone_is_a_tombstone_for_a_known_did_and_a_fault_for_an_unknown_one(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Checklist 144, 181. One that is gone already, or never was, is asked for once."""
     directory, clock = Directory(), Clock()
     directory.publish(DID, "pds.example.com")
     resolver = await started(nursery, directory, clock)
@@ -203,16 +205,67 @@ async def test_gone_is_a_tombstone_for_a_known_did_and_a_fault_for_an_unknown_on
     tombstone = await resolver.resolve(DID)
     assert tombstone.tombstone
     assert tombstone.host is None
+    assert await resolver.resolve(DID) == tombstone
     with pytest.raises(DidGone):
         await resolver.resolve("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb")
+    assert directory.asked == [DID] * 4 + ["did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_that_a_live_did_is_gone_has_to_be_said_twice(
+    is_stored: bool, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Checklist 181: consumers may delete for good what one wrong answer would tell them is deleted."""
+    directory, outcomes = Directory(), list[LookupOutcome]()
+    stored = Identity(DID, None, "pds.example.com", 0) if is_stored else None
+    resolver = Resolver(IdentitySettings(), directory.fetch, lambda _: stored, Clock(), outcomes.append)
+    await nursery.start(resolver.run)
+    if not is_stored:
+        directory.publish(DID, "pds.example.com")
+        await resolver.resolve(DID)
+        del directory.answers[DID]
+    asked = len(directory.asked)
+
+    async def answer_in_time() -> None:
+        await trio.sleep(GONE_CONFIRM_SECONDS - 0.1)
+        assert len(directory.asked) == asked + 1
+        directory.publish(DID, "new.example.com")
+
+    nursery.start_soon(answer_in_time)
+    identity = await resolver.resolve(DID)
+
+    assert (identity.tombstone, identity.host) == (False, "new.example.com")
+    assert [each.outcome for each in outcomes[asked:]] == ["gone", "found"]
+    assert all(each.seconds < 1 for each in outcomes)  # the time between is nobody's lookup
+
+
+async def test_a_directory_that_fails_the_second_time_has_not_said_that_a_did_is_gone(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    directory = Directory()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, Clock())
+    known = await resolver.resolve(DID)
+    del directory.answers[DID]
+
+    async def fail() -> None:
+        await trio.sleep(1)
+        directory.answers[DID] = DirectoryFault("timeout")
+
+    nursery.start_soon(fail)
+    with pytest.raises(DirectoryFault):
+        await resolver.resolve(DID)
+    assert resolver.known(DID) == known
 
 
 async def test_down_is_when_half_of_the_last_lookups_failed_at_the_directory(nursery: trio.Nursery) -> None:
+    """What did:web hosts answer, or do not, says nothing about it: strangers could name some at will."""
     directory, clock = Directory(), Clock()
     resolver = await started(nursery, directory, clock)
     directory.answers = {
         "did:plc:slow": DirectoryFault("timeout"),
         "did:plc:bad": DidFault("no document"),
+        "did:web:x.example.com": DidFault("no such host"),
     }
 
     async def look_up(did: str) -> None:
@@ -220,12 +273,13 @@ async def test_down_is_when_half_of_the_last_lookups_failed_at_the_directory(nur
             await resolver.resolve(did)
 
     seen = [resolver.down]
-    for did, times in (("did:plc:bad", 10), ("did:plc:slow", 9), ("did:plc:slow", 1), ("did:plc:bad", 11)):
+    rounds = (("plc:bad", 10), ("plc:slow", 9), ("plc:slow", 1), ("web:x.example.com", 40), ("plc:bad", 11))
+    for did, times in rounds:
         for _ in range(times):
-            await look_up(did)
+            await look_up(f"did:{did}")
         seen.append(resolver.down)
 
-    assert seen == [False, False, False, True, False]
+    assert seen == [False, False, False, True, True, False]
 
 
 async def test_forced_refreshes_are_bounded_per_did_and_per_host(

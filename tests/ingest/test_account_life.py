@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from relay.crawl.repostatus import CHECKS_PER_MINUTE_PER_HOST
+from relay.identity.resolver import GONE_CONFIRM_SECONDS
 from relay.store.store import Store
 from relay.verify.chain import effective_status
 from relay.world.accounts import Account
@@ -170,6 +171,58 @@ async def test_a_did_that_is_gone_is_deleted_once(tmp_path: Path, autojump_clock
         assert here.account(anna.did).upstream_status == "deleted"
 
 
+@pytest.mark.parametrize("before", [(), ("deactivated",)])
+async def test_a_did_that_is_gone_stays_deleted_whatever_its_host_says(
+    before: tuple[str, ...], tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """Checklist 145, 181: told once, and no other status takes its place."""
+    async with country(tmp_path) as (here, (worker,)):
+        (anna,) = await alive(here, worker)
+        here.send(worker, *(says(anna, status) for status in before))
+        await worker.settled()
+        here.network.directory.tombstone(anna.did)
+        here.send(worker, Emission(0, identity_message(anna.did, None)))
+        for status in ("deactivated", "suspended", "deleted", "takendown", None):
+            here.send(worker, says(anna, status))
+            await trio.sleep(61)
+
+        assert here.story(anna.did)[4:] == [*before, "deleted", "identity"]
+        assert worker.dropped() == {"identity_tombstoned": 5}
+        assert here.account(anna.did).upstream_status == "deleted"
+
+
+async def test_a_did_that_another_worker_found_gone_is_not_brought_back(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Its own host's worker remembers the document of before, and does not believe it against the row."""
+    async with country(tmp_path, workers=2) as (here, (own, other)):
+        (anna,) = await alive(here, own)
+        here.network.directory.tombstone(anna.did)
+        here.send(other, Emission(1, identity_message(anna.did, None)))
+        await other.settled()
+        here.send(own, says(anna), write(here, anna))
+        await own.settled()
+
+        assert here.story(anna.did)[4:] == ["deleted"]
+        assert own.dropped() == {"identity_tombstoned": 2}
+
+
+async def test_a_directory_that_forgets_a_did_for_a_moment_deletes_nobody(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """Consumers may delete for good what they are told is deleted."""
+    async with country(tmp_path) as (here, (worker,)):
+        (anna,) = await alive(here, worker)
+        document = here.network.directory.document(anna.did)
+        assert document is not None
+        here.network.directory.tombstone(anna.did)
+        here.send(worker, Emission(0, identity_message(anna.did, None)), write(here, anna))
+        await trio.sleep(GONE_CONFIRM_SECONDS / 2)
+        here.network.directory.put(anna.did, document)
+        await worker.settled()
+
+        assert here.story(anna.did)[4:] == ["identity", "commit"]
+        assert worker.dropped() == {}
+
+
 async def test_a_did_that_its_host_deleted_first_is_not_deleted_again(tmp_path: Path, autojump_clock: Clock) -> None:
     async with country(tmp_path) as (here, (worker,)):
         (anna,) = await alive(here, worker)
@@ -190,7 +243,7 @@ async def test_a_word_of_ours_that_comes_second_is_said_of_the_newer_row(tmp_pat
         worker.resolver.mark_stale(anna.did)
         worker.held = trio.Event()
         here.send(worker, write(here, anna))
-        await trio.sleep(1)
+        await trio.sleep(GONE_CONFIRM_SECONDS + 1)
         here.store.set_local_status(anna.did, "takendown", now_ms=here.now_ms())
         here.store.set_local_status(anna.did, "", now_ms=here.now_ms())
         worker.held.set()

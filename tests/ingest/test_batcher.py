@@ -7,14 +7,17 @@ import pytest
 import trio
 import trio.testing
 
-from relay.ingest.batcher import BARE_INTERVAL_SECONDS, QUIET_WAIT_SECONDS, Batcher, Entry
-from relay.ingest.lanes import LowWater, Pending
+from relay.ingest.batcher import BARE_INTERVAL_SECONDS, QUIET_WAIT_SECONDS, Batcher
+from relay.ingest.entries import Entry
+from relay.ingest.lanes import Pending
+from relay.ingest.place import Place
 from relay.protocol.events import AccountEvent
-from relay.protocol.frame import MessageFrame, account_frame, iter_messages, parse_frame
+from relay.protocol.frame import MessageFrame, account_frame
 from relay.store.batch import Appended, Batch, HostMark, Item
 from relay.store.settings import LogSettings
 from relay.store.store import Store
 from relay.verify.chain import NO_ACCOUNT, AccountState
+from tests.support.log_reader import LogReader
 
 NOW_MS = 1_700_000_000_000
 ANNA, BERT = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
@@ -25,15 +28,15 @@ class Origin:
 
     def __init__(self, host_id: int) -> None:
         self.host_id = host_id
-        self.water = LowWater(0)
+        self.place = Place(0)
         self.refused: list[list[int]] = []
         self.done: list[int] = []
 
     def settle(self, seq: int) -> None:
-        self.water.settle(seq)
+        self.place.settle(seq)
 
     def reopen(self, seq: int) -> None:
-        self.water.reopen(seq)
+        self.place.reopen(seq)
 
     def refuse(self, refused: Sequence[Pending]) -> None:
         self.refused.append([pending.event.seq for pending in refused])
@@ -42,7 +45,7 @@ class Origin:
         self.done.append(entry.pending.event.seq)
 
     def take_mark(self) -> HostMark:
-        return HostMark(self.host_id, 0, self.water.mark, NOW_MS)
+        return HostMark(self.host_id, 0, self.place.mark, NOW_MS)
 
 
 class Bench:
@@ -69,7 +72,7 @@ class Bench:
     def put(self, did: str, seq: int) -> None:
         """An accepted `#account` of the host, judged against what is known now."""
         account = self.account(did)
-        self.origin.water.receive(seq)
+        self.origin.place.receive(seq)
         state = account._replace(host_id=self.origin.host_id, upstream_seq=seq)
         item = Item(did, account.version, state, account_frame(did, NOW_MS, True, None), self.origin.host_id, seq)
         pending = Pending(AccountEvent(seq, did, True, None), MessageFrame("#account", {}), 100, trio.current_time())
@@ -85,12 +88,7 @@ class Bench:
 
     def logged(self) -> list[str]:
         """DIDs in the log, in order."""
-        frames = []
-        reader, last_seq = self.store.reader(), self.store.window().floor_seq - 1
-        while (found := reader.read(last_seq, 1 << 20)) is not None:
-            frames += [parse_frame(frame) for frame in iter_messages(bytes(found.data))]
-            last_seq = found.last_seq
-        return [frame.payload["did"] for frame in frames if isinstance(frame, MessageFrame)]
+        return [frame.payload["did"] for frame in LogReader(self.store).frames()]
 
     def cursor(self) -> int | None:
         with self.store.view() as view:
@@ -210,8 +208,8 @@ async def test_a_mark_alone_waits_for_its_turn(
     nursery.start_soon(bench.batcher.run)
     await trio.sleep(5)
     for seq in range(1, 41):
-        bench.origin.water.receive(seq)
-        bench.origin.water.settle(seq)
+        bench.origin.place.receive(seq)
+        bench.origin.place.settle(seq)
         bench.batcher.touch(bench.origin)
         await trio.sleep(0.1)
     await trio.sleep(2 * BARE_INTERVAL_SECONDS)

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from relay.identity.health import REFUSED_SECONDS_MAX
 from relay.identity.settings import IdentitySettings
 from relay.ingest.waiting import LAG_SECONDS
 from relay.verify.verdict import Reason
@@ -117,7 +118,7 @@ async def test_an_hour_without_the_directory_loses_nothing(tmp_path: Path, autoj
         assert worker.resolver.down
         assert here.story(anna.did)[4:] == ["commit"] * 60
         assert here.story(bert.did)[4:] == here.story(fresh.did) == []
-        assert worker.stream(0).take_mark().low_water < here.windows[0].tip
+        assert worker.judge(0).take_mark().low_water < here.windows[0].tip
         here.is_down = False
         await worker.settled()
 
@@ -125,7 +126,67 @@ async def test_an_hour_without_the_directory_loses_nothing(tmp_path: Path, autoj
         assert here.story(fresh.did) == ["identity", "active", "commit", "sync", *["commit"] * 60]
         assert here.story(cora.did) == ["identity", "active", "commit", "sync"]
         assert worker.dropped() == {}
-        assert worker.stream(0).take_mark().low_water == here.windows[0].tip
+        assert worker.judge(0).take_mark().low_water == here.windows[0].tip
+
+
+async def test_an_outage_that_few_accounts_meet_loses_nothing(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Checklist 139: all that the worker remembers of the directory is good, and each of its failures takes long."""
+    async with country(tmp_path) as (here, (worker,)):
+        anna, *_ = await alive(here, worker, 25)
+        here.is_down, here.fails_after_seconds = True, IdentitySettings().lookup_seconds
+        newborn = here.network.create_account(here.now_ms(), 0)
+        here.send(worker, *newborn, *here.network.rotate(anna, here.now_ms()))
+        await trio.sleep(HOUR_SECONDS)
+        assert worker.resolver.down
+        here.is_down = False
+        await worker.settled()
+
+        assert here.story(anna.did)[4:] == ["identity", "sync"]
+        assert here.story(newborn[0].message.did) == ["identity", "active", "commit", "sync"]
+        assert worker.dropped() == {}
+
+
+async def test_a_stranger_s_dids_do_not_end_the_wait_for_the_directory(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Checklist 139: lookups at dead did:web hosts are no sign that the directory is up."""
+    async with country(tmp_path) as (here, (worker,)):
+        people = await alive(here, worker, 5)
+        here.is_down = True
+        for account in people:
+            here.send(worker, *here.network.rotate(account, here.now_ms()))
+        for number in range(200):
+            here.send(worker, Emission(1, account_message(f"did:web:x{number}.com")))
+            await trio.sleep(1)
+        assert worker.resolver.down
+        here.is_down = False
+        await worker.settled()
+
+        assert [here.story(account.did)[4:] for account in people] == [["identity", "sync"]] * 5
+        assert worker.dropped() == {Reason.IDENTITY_UNRESOLVED: 200}
+
+
+async def test_a_did_that_only_the_directory_fails_for_holds_its_host_up_once(
+    tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """A document that it cannot put together, while it gives those of others: a long wait, then none, until it can."""
+    async with country(tmp_path) as (here, (worker,)):
+        anna, bert = await alive(here, worker, 2)
+        here.unanswered.add(anna.did)
+        here.send(worker, announces(here, anna.did), write(here, anna))
+        for dropped in ({}, {Reason.IDENTITY_UNRESOLVED: 2}):
+            for _ in range(int(REFUSED_SECONDS_MAX * 0.75 / 5)):
+                await worker.resolver.resolve(bert.did)
+                await trio.sleep(5)
+            assert worker.dropped() == dropped
+        await trio.sleep(IdentitySettings().negative_seconds)
+        here.send(worker, write(here, anna))
+        await trio.sleep(1)
+        assert worker.dropped() == {Reason.IDENTITY_UNRESOLVED: 3}
+        await trio.sleep(IdentitySettings().negative_seconds)
+        here.unanswered.clear()
+        here.send(worker, write(here, anna))
+        await worker.settled()
+
+        assert here.story(anna.did)[4:] == ["commit"]
 
 
 async def test_a_did_that_never_resolves_is_held_and_then_dropped(tmp_path: Path, autojump_clock: Clock) -> None:
@@ -158,6 +219,23 @@ async def test_a_did_that_registers_while_it_is_held_is_passed(tmp_path: Path, a
         await worker.settled()
 
         assert here.story(newborn[0].message.did) == ["identity", "active", "commit", "sync"]
+
+
+async def test_the_time_of_an_outage_is_not_held_against_a_did(tmp_path: Path, autojump_clock: Clock) -> None:
+    """It is not registered yet when the directory comes back, and has its whole time from then on."""
+    async with country(tmp_path) as (here, (worker,)):
+        here.network.directory.lag()
+        here.is_down = True
+        newborn = here.network.create_account(here.now_ms(), 0)
+        here.send(worker, *newborn)
+        await trio.sleep(HOUR_SECONDS)
+        here.is_down = False
+        await trio.sleep(IdentitySettings().hold_seconds / 2)
+        here.network.directory.catch_up()
+        await worker.settled()
+
+        assert here.story(newborn[0].message.did) == ["identity", "active", "commit", "sync"]
+        assert worker.dropped() == {}
 
 
 async def test_repeated_announcements_are_harmless(tmp_path: Path, autojump_clock: Clock) -> None:

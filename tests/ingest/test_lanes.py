@@ -1,49 +1,20 @@
-"""Order per DID and the low-water mark."""
+"""Order for each DID: one lane, and the lanes of a host with their bounds."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from relay.ingest.lanes import PENDING_OVERHEAD_BYTES, Lane, LowWater, Pending
+from relay.ingest.lanes import PENDING_OVERHEAD_BYTES, Lane, Lanes, Pending
 from relay.protocol.events import IdentityEvent
 from relay.protocol.frame import MessageFrame
 
+ANNA, BERT = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
+
 
 def pending(seq: int, frame_bytes: int = 10) -> Pending:
-    event = IdentityEvent(seq, "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", None)
-    return Pending(event, MessageFrame("#identity", {}), frame_bytes, 0.0)
-
-
-@given(st.data())
-def test_mark_is_the_highest_seq_with_nothing_open_below(data: st.DataObject) -> None:
-    """Invariant 3: whatever the order of settling and reopening, the mark never passes an unsettled event."""
-    water = LowWater(100)
-    received = 100
-    open_seqs: set[int] = set()
-    settled: set[int] = set()
-    for _ in range(data.draw(st.integers(0, 60))):
-        match data.draw(st.sampled_from(["receive", "settle", "reopen"])):
-            case "receive":
-                received += data.draw(st.integers(1, 3))
-                water.receive(received)
-                open_seqs.add(received)
-            case "settle" if open_seqs:
-                seq = data.draw(st.sampled_from(sorted(open_seqs)))
-                water.settle(seq)
-                open_seqs.remove(seq)
-                settled.add(seq)
-            case "reopen" if settled:
-                seq = data.draw(st.sampled_from(sorted(settled)))
-                water.reopen(seq)
-                settled.remove(seq)
-                open_seqs.add(seq)
-        expected = min(open_seqs) - 1 if open_seqs else received
-        if data.draw(st.booleans()):
-            assert water.mark == expected
-        assert water.in_flight == len(open_seqs)
-    assert water.mark == (min(open_seqs) - 1 if open_seqs else received)
+    return Pending(IdentityEvent(seq, ANNA, None), MessageFrame("#identity", {}), frame_bytes, 0.0)
 
 
 def test_lane_returns_refused_events_to_its_head_in_order() -> None:
+    """Invariant 4."""
     lane = Lane()
     for seq in (5, 6):
         lane.push(pending(seq))
@@ -61,14 +32,39 @@ def test_lane_counts_bytes_with_their_overhead() -> None:
     assert lane.head.event.seq == 1
 
 
-def test_one_stuck_event_bounds_what_is_remembered() -> None:
-    """Invariant 8: everything above the oldest unsettled seq is remembered, and counted against a bound."""
-    water = LowWater(0)
-    for seq in range(1, 1_001):
-        water.receive(seq)
-        if seq > 1:
-            water.settle(seq)
+def test_each_lane_that_opens_is_told_of_once() -> None:
+    """One task works a lane off; a second one would judge its events twice."""
+    started: list[str] = []
+    lanes = Lanes(started.append, items_max=10, bytes_max=1 << 20)
+    assert lanes.open(ANNA) is lanes.open(ANNA) is lanes[ANNA]
+    lanes.open(BERT)
+    assert (len(lanes), BERT in lanes, started) == (2, True, [ANNA, BERT])
+    lanes.close(BERT)
+    assert (len(lanes), BERT in lanes) == (1, False)
+    lanes.open(BERT)
 
-    assert (water.mark, water.in_flight, water.held) == (0, 1, 1_000)
-    water.settle(1)
-    assert (water.mark, water.held) == (1_000, 0)
+    assert started == [ANNA, BERT, BERT]
+
+
+def test_a_lane_is_closed_empty() -> None:
+    """What it holds would never be judged."""
+    lanes = Lanes(lambda _: None, items_max=10, bytes_max=1 << 20)
+    lanes.open(ANNA).push(pending(1))
+    with pytest.raises(AssertionError):
+        lanes.close(ANNA)
+
+
+@pytest.mark.parametrize(
+    ("items_max", "bytes_max"), [(2, 1 << 20), (100, 2 * PENDING_OVERHEAD_BYTES + 20)], ids=["items", "bytes"]
+)
+def test_one_full_lane_is_enough_to_stop_reading(items_max: int, bytes_max: int) -> None:
+    """Invariant 8; many lanes that hold little are no reason to stop."""
+    lanes = Lanes(lambda _: None, items_max, bytes_max)
+    lanes.open(ANNA).push(pending(1))
+    lanes.open(BERT).push(pending(2))
+    found = [lanes.is_full]
+    lanes[ANNA].push(pending(3))
+    found.append(lanes.is_full)
+    lanes[ANNA].pop()
+
+    assert [*found, lanes.is_full] == [False, True, False]

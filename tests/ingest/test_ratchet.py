@@ -80,7 +80,10 @@ def counted(ingest: Ingest, name: str) -> int:
 
 
 async def test_the_first_proven_commit_ends_the_ratchet_for_good(tmp_path: Path, nursery: trio.Nursery) -> None:
-    """At once in this process, in the host's row with the same append, and so after a restart."""
+    """At once in this process, in the host's row with the same append, and so after a restart.
+
+    Checklist 213, 216: what an old host may leave out is dropped from then on, and a break is counted.
+    """
     place = await settle(nursery, tmp_path)
     async with place.relay(known_at_install=True) as ingest:
         assert await place.send(ingest, place.commit("a", old=True)) is None

@@ -8,10 +8,12 @@ from pathlib import Path
 import trio
 
 from relay.crawl.roster import owner_of
+from relay.net.server import Request, Response, Site, json_response
 from relay.verify.verdict import Reason
 from relay.world.accounts import did_document, new_account
 from relay.world.directory import Directory
 from relay.world.host import SimulatedHost
+from relay.world.loopback import serve_on_loopback
 from relay.world.messages import account_message, identity_message
 from relay.world.network import Emission, Shape
 from relay.world.plc import PlcServer
@@ -93,6 +95,26 @@ async def test_a_move_to_a_host_of_another_worker_is_heeded_by_both(tmp_path: Pa
         await until(lambda: len(ingest.logged()) + ingest.dropped().total() == 9)
 
         assert ingest.dropped() == {Reason.HOST_MISMATCH: 3}
+    nursery.cancel_scope.cancel()
+
+
+async def test_accounts_of_a_development_network_name_localhost(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """Checklist 147: where private addresses are allowed, so is did:web on a port of localhost."""
+    now_ms = time.time_ns() // 1_000_000
+    host = SimulatedHost()
+    url = await nursery.start(host.serve)
+    account = new_account(random.Random(6), 0)
+
+    async def document(_: Request) -> Response:
+        return json_response(200, did_document(account, url))
+
+    account.did = account.repo.did = f"did:web:localhost%3A{await nursery.start(serve_on_loopback, Site(document))}"
+    async with ingesting(tmp_path, hosts=(url.removeprefix("http://"),), plc_url="http://localhost:1") as ingest:
+        host.emit(identity_message(account.did, None), now_ms)
+        host.emit(account.repo.commit([], account.key, now_ms), now_ms)
+        await until(lambda: len(ingest.logged()) + ingest.dropped().total() == 2)
+
+        assert [frame.type for frame in ingest.logged()] == ["#identity", "#commit"]
     nursery.cancel_scope.cancel()
 
 

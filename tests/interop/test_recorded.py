@@ -39,7 +39,10 @@ def scenario_files(where: str) -> Path:
 
 @pytest.mark.parametrize("where", ["kept", "whole"])
 async def test_scenario(where: str, tmp_path: Path, nursery: trio.Nursery) -> None:
-    """Every frame gets the verdict of the table; what passes is the same bytes but for seq, in order per account."""
+    """Checklist 94, 103, 161, 162, 182, 191: every frame gets the verdict of the table.
+
+    What passes is the same bytes but for seq, in order per account; a `#sync` of the stored commit among it, as ruled.
+    """
     stem = scenario_files(where)
     recording = read_recording(stem.with_suffix(".frames"))
     hosts = [SimulatedHost(), SimulatedHost()]
@@ -76,7 +79,7 @@ async def test_scenario(where: str, tmp_path: Path, nursery: trio.Nursery) -> No
 
 
 async def test_bulk(tmp_path: Path, nursery: trio.Nursery) -> None:
-    """All 2,082 frames of ordinary traffic come out, the same bytes but for seq."""
+    """Checklist 94, 103, 182, 191, 198 to 201: all 2,082 frames of ordinary traffic come out, the same but for seq."""
     stem = shared_dir() / "corpus" / "bulk-k256"
     recording = read_recording(stem.with_suffix(".frames"))
     host, directory = SimulatedHost(), Directory()

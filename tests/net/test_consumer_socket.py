@@ -4,19 +4,21 @@
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 import trio.testing
 
-from relay.net.consumer_socket import ConsumerSocket, accept_consumer
+from relay.net.chatter import FRAMES_BURST
+from relay.net.consumer_socket import CLIENT_READ_BYTES, ConsumerSocket, accept_consumer
 from relay.net.errors import ConnectionClosed, PeerSilent
 from relay.net.subscription_socket import open_subscription
 from relay.net.websocket import link_nursery
 from tests.net.frames import (
     BINARY,
     CLOSE,
+    CONTINUATION,
     PING,
     PONG,
     TEXT,
@@ -110,6 +112,46 @@ async def test_client_data_is_ignored(autojump_clock: trio.testing.MockClock) ->
                 + frame(PING, b"%d" % number, mask=MASK)
             )
         assert await sent_frames(client) == [(PONG, b"%d" % number) for number in range(50)]
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [frame(TEXT, mask=MASK), frame(PING, mask=MASK), frame(CONTINUATION, fin=False, mask=MASK)],
+    ids=["messages", "pings", "fragments"],
+)
+async def test_a_flood_is_read_no_further(flood: bytes, autojump_clock: trio.testing.MockClock) -> None:
+    """What is read of it is bounded however much comes; sending goes on, and the caller says goodbye with a Close."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    sent = 0
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            nonlocal sent
+            await theirs.send_all(frame(BINARY, fin=False, mask=MASK) if flood[0] == CONTINUATION else b"")
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await theirs.send_all(flood * 100)
+                    sent += 100
+
+        async def read() -> None:
+            await read_head(theirs)
+            nursery.start_soon(send)
+            with suppress(trio.ClosedResourceError):
+                while data := await theirs.receive_some(65_536):
+                    received.extend(data)
+
+        received = bytearray()
+        nursery.start_soon(read)
+        async with accept_consumer(ours, upgrade_request()) as consumer:
+            await trio.testing.wait_all_tasks_blocked()
+            assert consumer.says_too_much
+            await consumer.send_messages(frame(BINARY, b"still"))
+            await consumer.close(1008, "flooding")
+        nursery.cancel_scope.cancel()
+
+    assert FRAMES_BURST / 2 < sent <= FRAMES_BURST + CLIENT_READ_BYTES
+    words = [word for word in read_frames(bytes(received)) if word[0] != PONG]
+    assert words == [(BINARY, b"still"), (CLOSE, (1008).to_bytes(2) + b"flooding")]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from relay.net.dial import Dialer, Resolver
+from relay.net.dial import Dialer, NameLookup
 from relay.net.errors import DialFailed, DialRefused, HostRefused, LookupFailed, NetTimeout, TlsFailed
 from tests.net.certificates import Authority
 from tests.net.loopback import listen
@@ -87,6 +87,13 @@ async def test_public_policy_never_connects_to_a_private_address_whatever_the_na
     assert server.accepted == 0
 
 
+async def test_a_private_network_has_no_link_local_hosts() -> None:
+    """A name that resolves to the metadata service of a cloud, in any of its disguises."""
+    names = Names("169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fe80::1%lo")
+    with pytest.raises(DialRefused):
+        await Dialer(allow_private=True, allow_insecure=True, resolve=names).open_stream("pds.internal", 80, tls=False)
+
+
 async def test_addresses_that_policy_refuses_are_left_out_of_several(server: Server) -> None:
     """1.1.1.1 is public, so it may be contacted on 443 and 80 only; the loopback address beside it may."""
     names = Names("1.1.1.1", "127.0.0.1")
@@ -127,12 +134,19 @@ async def test_the_next_address_is_tried_when_one_refuses(server: Server) -> Non
 
 
 async def test_no_address_that_answers_is_a_dial_failure() -> None:
+    """Its message names host and addresses once each: it goes to the host's row and to the public."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        dialer = Dialer(allow_private=True, allow_insecure=True, resolve=Names("127.0.0.1", "::1"))
-        with pytest.raises(DialFailed, match=r"127\.0\.0\.1"):
+        dialer = Dialer(allow_private=True, allow_insecure=True, resolve=Names("127.0.0.1", "127.0.0.2"))
+        with pytest.raises(DialFailed) as failed:
             await dialer.open_stream("pds.example.com", port, tls=False)
+        addresses = "127.0.0.1: Connection refused; 127.0.0.2: Connection refused"
+        assert str(failed.value) == f"pds.example.com: {addresses}"
+        dialer = Dialer(allow_private=True, allow_insecure=True, resolve=Names("127.0.0.1"))
+        with pytest.raises(DialFailed) as failed:
+            await dialer.open_stream("127.0.0.1", port, tls=False)
+        assert str(failed.value) == "127.0.0.1: Connection refused"
 
 
 async def test_an_address_that_is_silent_costs_its_own_time_only(autojump_clock: object) -> None:
@@ -169,9 +183,9 @@ async def test_a_lookup_that_hangs_is_given_up(autojump_clock: object) -> None:
 
 async def test_a_name_that_does_not_exist_is_a_lookup_failure() -> None:
     with pytest.raises(LookupFailed):
-        await Resolver()("name-that-does-not-exist.invalid")
+        await NameLookup()("name-that-does-not-exist.invalid")
     with pytest.raises(LookupFailed):
-        await Resolver()("x" * 64 + ".example.com")
+        await NameLookup()("x" * 64 + ".example.com")
 
 
 async def test_lookups_given_up_keep_their_place_until_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +201,7 @@ async def test_lookups_given_up_keep_their_place_until_they_end(monkeypatch: pyt
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    resolver = Resolver(lookups_max=1)
+    resolver = NameLookup(lookups_max=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(resolver, "a.example.com")
         await started.wait()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.net.errors import HostRefused
-from relay.net.guard import Origin, check_hostname, check_name, is_public_address, split_url
+from relay.net.guard import Origin, check_hostname, check_name, is_private_address, is_public_address, split_url
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,40 @@ def test_ipv4_in_ipv6_is_judged_as_the_ipv4_that_it_reaches(address: object) -> 
     assert is_public_address(f"::ffff:{address}") == public
     assert is_public_address(f"64:ff9b::{address}") == public
     assert not is_public_address(f"::{address}")
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.0.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd12:3456::1", "fec0::1"]
+)
+def test_private_networks_have_these(address: str) -> None:
+    assert is_private_address(address)
+
+
+LINK_LOCAL = [
+    "169.254.0.0",
+    "169.254.169.254",
+    "169.254.255.255",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "fe80::1",
+    "febf::1",
+    "fe80::1%eth0",
+]
+
+
+@pytest.mark.parametrize("address", [*LINK_LOCAL, "::1%lo", "8.8.8.8", "2606:4700::1111", "", "localhost"])
+def test_link_local_addresses_are_no_private_network(address: str) -> None:
+    """Clouds answer there with the credentials of the machine."""
+    assert not is_private_address(address)
+
+
+@pytest.mark.parametrize("address", [address for address in LINK_LOCAL if "%" not in address])
+def test_a_link_local_address_is_no_host_of_a_private_network(address: str) -> None:
+    literal = f"[{address}]" if ":" in address else address
+    with pytest.raises(HostRefused):
+        check_hostname(f"http://{literal}:80", allow_private=True, allow_insecure=True)
+    with pytest.raises(HostRefused):
+        check_name(address, allow_private=True)
 
 
 BAD_HOSTNAMES = [

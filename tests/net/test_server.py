@@ -4,7 +4,7 @@ Real loopback sockets where bytes matter; memory streams with an autojumping clo
 """
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from relay.net.connection import Connection
 from relay.net.server import (
     LOOPBACK,
+    TURNS,
     HttpEvent,
     Limits,
     Networks,
@@ -34,6 +35,12 @@ from tests.net.loopback import MemoryListener
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CONSTANT = (("Server", "atproto-relay/0"), ("Access-Control-Allow-Origin", "*"))
+ERRORS = {
+    400: b"InvalidRequest",
+    431: b"RequestHeaderFieldsTooLarge",
+    501: b"MethodNotImplemented",
+    505: b"HTTPVersionNotSupported",
+}
 SMALL = Limits(
     connections_max=3,
     head_bytes_max=2000,
@@ -269,7 +276,7 @@ async def test_a_body_beyond_the_bound_is_refused(start: Start, framing: bytes) 
         data = await read_all(stream)
 
     assert status_of(data) == 413
-    assert b'{"error":"InvalidRequest","message":' in data
+    assert b'{"error":"PayloadTooLarge","message":' in data
     assert b"Connection: close" in data
     assert b"Server: atproto-relay/0" in data
     assert relay.events == ["body_too_large"]
@@ -297,7 +304,7 @@ async def test_what_is_kept_of_a_request_for_an_upgrade_does_not_grow_with_its_b
         kept.append(len(connection._raw))
         return Response(200)
 
-    connection = Connection(server, "192.0.2.1", Site(answer), OrderedDict())
+    connection = Connection(server, "192.0.2.1", Site(answer), OrderedDict(), trio.Semaphore(1))
     await client.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     await client.send_all((b"1;" + b"x" * 1000 + b"\r\na\r\n") * 200 + b"0\r\n\r\n")
     await client.send_eof()
@@ -339,9 +346,36 @@ async def test_what_is_no_request_is_refused_counted_and_closed(
         reply = await read_all(stream)
 
     assert status_of(reply) == status
-    assert b'{"error":' in reply
+    assert b'{"error":"%b",' % ERRORS[status] in reply
     assert relay.events == [event]
     assert status_of(await talk(relay, GET)) == 200
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1_900, 2_100), st.booleans(), st.lists(st.integers(1, 1_200), max_size=4))
+def test_no_head_is_longer_than_the_bound_however_it_comes(size: int, in_target: bool, cuts: list[int]) -> None:
+    """Whole or in pieces, long by its target or by a header, with another behind it: 2,000 bytes and no more."""
+    start, rest = (
+        (b"GET /", b" HTTP/1.1\r\nHost: x\r\n\r\n") if in_target else (b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"\r\n\r\n")
+    )
+    data = start + b"x" * (size - len(start) - len(rest)) + rest + GET
+
+    async def check() -> None:
+        async with trio.open_nursery() as nursery:
+            relay = await Relay(nursery, echo).listen()
+            stream = relay.memory.connect()
+            position = 0
+            for cut in [*cuts, len(data)]:
+                await stream.send_all(data[position : position + cut])
+                position += cut
+                await trio.testing.wait_all_tasks_blocked()
+            await stream.send_eof()
+            reply = await read_all(stream)
+            assert re.findall(rb"HTTP/1.1 (\d+)", reply) == ([b"200", b"200"] if size <= 2_000 else [b"431"])
+            assert relay.events == ([] if size <= 2_000 else ["head_too_large"])
+            nursery.cancel_scope.cancel()
+
+    trio.run(check)
 
 
 async def test_an_unfinished_request_is_counted_and_gets_no_answer(start: Start) -> None:
@@ -538,6 +572,40 @@ async def test_beyond_the_bound_the_longest_idle_connection_makes_place(start: S
 
 
 # Answers that fail
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the scheduler's passes."""
+
+    number = 0
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - as trio calls it
+        self.number += 1
+
+
+async def test_requests_that_come_at_once_are_answered_a_few_in_a_pass() -> None:
+    """Whoever else is on the loop, consumers at the tip first, waits for those few and not for all."""
+    passes = Passes()
+    answered: Counter[int] = Counter()
+    memory = MemoryListener()
+
+    async def answer(request: Request) -> Response:
+        answered[passes.number] += 1
+        return Response(200)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_http, [memory], Site(answer))
+        clients = [memory.connect() for _ in range(50)]
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(passes)
+        for client in clients:
+            nursery.start_soon(client.send_all, GET)
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(passes)
+        nursery.cancel_scope.cancel()
+
+    assert sum(answered.values()) == 50
+    assert max(answered.values()) <= TURNS
 
 
 async def test_an_exception_in_an_answer_is_a_500_for_that_request_only(start: Start) -> None:

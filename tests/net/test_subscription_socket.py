@@ -21,6 +21,7 @@ from relay.net.errors import (
     UpgradeRefused,
 )
 from relay.net.subscription_socket import Subscription, open_subscription
+from relay.net.tap import PARTS_MAX
 from relay.net.websocket import link_nursery
 from tests.net.frames import (
     BINARY,
@@ -282,6 +283,15 @@ async def test_too_big_is_known_before_it_came(start: bytes) -> None:
             await host.send_all(frame(BINARY, bytes(1_000)) + start)
             assert await subscription.receive() == [bytes(1_000)]
             await subscription.receive()
+
+
+async def test_fragments_without_end_are_too_big(autojump_clock: trio.testing.MockClock) -> None:
+    """Those of a hostile host add up to no bytes, but each is kept."""
+    with pytest.raises(MessageTooBig):
+        async with subscribed(message_bytes_max=1_000) as (subscription, host):
+            await host.send_all(frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * PARTS_MAX)
+            with trio.fail_after(20):
+                await subscription.receive()
 
 
 async def test_errors_are_raised_again() -> None:

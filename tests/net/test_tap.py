@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relay.net.errors import ConnectionClosed, MessageTooBig, NetError, TextMessage
 from relay.net.subscription_socket import open_subscription
-from relay.net.tap import FrameTap
+from relay.net.tap import PARTS_MAX, FrameTap
 from relay.net.tap_stream import TapStream
 from relay.net.watch import WatchedStream
 from tests.net.frames import (
@@ -33,7 +33,6 @@ from tests.net.frames import (
 LIMIT = 70_000  # of the messages below; large enough for all three length forms
 
 _SIZES = st.sampled_from([0, 1, 2, 125, 126, 127, 300, 5_500, 65_535, 65_536, LIMIT])
-_FEW = st.integers(1, 4)
 
 
 def _payload(size: int, seed: int = 7) -> bytes:
@@ -304,6 +303,44 @@ def test_fragments_are_added_up() -> None:
     assert (tap.cut(), tap.pass_on(), tap.cut(), tap.pass_on()) == ([], first, [], ping)
     assert tap.pass_on() == b""
     assert tap.oversize
+
+
+def passed_parts(tap: FrameTap, wire: bytes) -> int:
+    """How many parts the library gets of it, fed to the tap over and over."""
+    parts = 0
+    for _ in range(2 * PARTS_MAX):
+        tap.feed(wire)
+        while tap.pass_on():
+            parts += 1
+    return parts
+
+
+def test_fragments_without_bytes_have_an_end() -> None:
+    """They add up to nothing, and the library keeps each."""
+    tap = FrameTap(1_000)
+    tap.feed(frame(BINARY, fin=False))
+    assert passed_parts(tap, frame(CONTINUATION, fin=False) + frame(PING)) == PARTS_MAX
+    assert tap.oversize
+    assert tap.cut() == []
+
+
+def test_a_fragment_in_crumbs_has_an_end() -> None:
+    """The library keeps each, at many times its bytes."""
+    tap = FrameTap(10 * PARTS_MAX)
+    tap.feed(frame(BINARY, bytes(5 * PARTS_MAX), fin=False)[:4])
+    assert passed_parts(tap, b"xx") == PARTS_MAX
+    assert tap.oversize
+
+
+def test_frames_beside_a_fragmented_message_are_never_too_many() -> None:
+    """Pings for years, and short messages in fragments."""
+    tap = FrameTap(1_000)
+    for wire in (frame(PING), frame(BINARY, b"a", fin=False) + frame(CONTINUATION, b"b")):
+        for _ in range(PARTS_MAX + 1):
+            tap.feed(wire)
+            while tap.pass_on():
+                pass
+    assert not tap.ended
 
 
 def test_nothing_overtakes_a_fragmented_message() -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from relay.protocol.car import parse_car
 from relay.protocol.errors import BlockHashMismatch, CarError
 from relay.protocol.frame import MessageFrame, parse_frame
+from relay.world.corpus import read_frames
 from tests.support.handmade import BLOCK, SLICE, canonical, car, cid, link, section, varint
-from tests.support.shared import read_frames, shared_dir
+from tests.support.shared import shared_dir
 
 ROOT = cid(BLOCK)
 OTHER = canonical({"another": "block"})

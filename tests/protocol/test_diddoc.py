@@ -51,7 +51,7 @@ def read(allow_http: bool = False, **changes: Any) -> DidDocument:
 
 
 def test_usual_document() -> None:
-    expected = DidDocument(DID, KEY, "https://pds.example.com", "atproto.com")
+    expected = DidDocument(DID, KEY, "https://pds.example.com")
     assert read() == expected
     assert parse_did_document(DID, document()) == expected, "decoded JSON does as well"
 
@@ -110,7 +110,7 @@ def test_first_valid_key(methods: list[Any]) -> None:
 )
 def test_no_key(methods: list[Any] | None) -> None:
     """Checklist 154, 156: the rest of the document is still read; what follows is decided elsewhere."""
-    assert read(verificationMethod=methods) == DidDocument(DID, None, "https://pds.example.com", "atproto.com")
+    assert read(verificationMethod=methods) == DidDocument(DID, None, "https://pds.example.com")
 
 
 def test_legacy_key_types() -> None:
@@ -137,6 +137,7 @@ def _bare(point: bytes) -> str:
     ],
 )
 def test_pds_is_a_bare_origin(endpoint: str, pds: str) -> None:
+    """Checklist 155, 165."""
     assert read(service=[service(serviceEndpoint=endpoint)]).pds == pds
 
 
@@ -174,7 +175,7 @@ def test_pds_is_a_bare_origin(endpoint: str, pds: str) -> None:
 def test_no_pds(endpoint: Any) -> None:
     """The rest of the document is still read (checklist 155, 156)."""
     found = read(service=[service(serviceEndpoint=endpoint), service()])
-    assert found == DidDocument(DID, KEY, None, "atproto.com"), "and a later service does not step in"
+    assert found == DidDocument(DID, KEY, None), "and a later service does not step in"
 
 
 def test_http_only_when_allowed() -> None:
@@ -193,34 +194,18 @@ def test_http_only_when_allowed() -> None:
     ],
 )
 def test_pds_service_is_found_by_id_and_type(services: list[Any]) -> None:
+    """Checklist 151, 155."""
     assert read(service=services).pds == "https://pds.example.com"
 
 
 @pytest.mark.parametrize("services", [[], None, [service(id="did:plc:other#atproto_pds")], [service(type="Pds")]])
 def test_no_pds_service(services: list[Any] | None) -> None:
+    """Checklist 155, 156."""
     assert read(service=services).pds is None
 
 
-@pytest.mark.parametrize(
-    ("names", "handle"),
-    [
-        (["at://atproto.com"], "atproto.com"),
-        (
-            ["https://x.com", "at://", "at://no_handle", "at://Second.Example.com", "at://third.com"],
-            "second.example.com",
-        ),
-        (["atproto.com"], None),
-        ([1, None], None),
-        ([], None),
-        (None, None),
-    ],
-)
-def test_handle(names: list[Any] | None, handle: str | None) -> None:
-    assert read(alsoKnownAs=names).handle == handle
-
-
 def test_absent_parts() -> None:
-    assert parse_did_document(DID, {"id": DID}) == DidDocument(DID, None, None, None)
+    assert parse_did_document(DID, {"id": DID}) == DidDocument(DID, None, None)
 
 
 @pytest.mark.parametrize(

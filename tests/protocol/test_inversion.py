@@ -1,6 +1,6 @@
 """`relay.protocol.inversion`: from the tree after and the ops to the tree before (checklist 198-211).
 
-The trees come from `naive_mst`, which shares no code with what is tested.
+The trees come from `relay.world.tree`, which shares no code with what is tested.
 """
 
 import json
@@ -20,8 +20,10 @@ from relay.protocol.events import CommitEvent, RepoOp, parse_event
 from relay.protocol.frame import MessageFrame, parse_frame
 from relay.protocol.inversion import check_forward, check_slice
 from relay.protocol.mst import EMPTY_TREE_BLOCK, EMPTY_TREE_CID
-from tests.support import naive_mst
-from tests.support.shared import read_frames, shared_dir
+from relay.world.corpus import read_frames
+from relay.world.tree import Node, key_layer, shared_prefix
+from tests.support.shared import shared_dir
+from tests.support.trees import blocks_of, slice_of, tree_of
 
 RECORDS = {cid.cid_of(block): block for block in (b"\xa1aa\x00", b"\xa1aa\x01", b"\xa1aa\x02")}
 ONE, TWO, THREE = RECORDS
@@ -33,7 +35,7 @@ def _keys_by_layer(per_layer: int, layers: int) -> list[bytes]:
     found: dict[int, list[bytes]] = {layer: [] for layer in range(layers)}
     for number in range(40_000):
         key = b"com.example.%s/3%05d" % (b"post" if number % 3 else b"like", number)
-        layer = naive_mst.layer_of(key)
+        layer = key_layer(key)
         if len(found.get(layer, range(per_layer))) < per_layer:
             found[layer].append(key)
     assert all(len(keys) == per_layer for keys in found.values())
@@ -54,15 +56,15 @@ def ops_between(before: Tree, after: Tree) -> tuple[RepoOp, ...]:
 
 
 def whole_slice(after: Tree) -> tuple[dict[bytes, bytes], bytes]:
-    tree = naive_mst.build(after)
-    return tree.blocks | RECORDS, tree.root
+    tree = tree_of(after)
+    return blocks_of(tree) | RECORDS, tree.cid
 
 
 def slice_between(before: Tree, after: Tree) -> tuple[dict[bytes, bytes], bytes]:
     """What a host sends: new nodes, and those next to the changed keys."""
-    tree = naive_mst.build(after)
+    tree = tree_of(after)
     touched = [op.path.encode() for op in ops_between(before, after)]
-    return naive_mst.slice_of(tree, naive_mst.build(before), touched) | RECORDS, tree.root
+    return slice_of(tree, tree_of(before), touched) | RECORDS, tree.cid
 
 
 def outcome(blocks: Mapping[bytes, bytes], ops: tuple[RepoOp, ...], data: bytes) -> bytes | None:
@@ -84,7 +86,7 @@ def changed(before: Tree, changes: Mapping[bytes, bytes | None]) -> dict[bytes, 
 def test_any_tree_inverts_to_any_other(before: Tree, after: Tree) -> None:
     """With the whole tree as slice, whatever creates, updates and deletes lie between (checklist 198-201, 211)."""
     blocks, data = whole_slice(after)
-    assert check_slice(blocks, ops_between(before, after), data) == naive_mst.build(before).root
+    assert check_slice(blocks, ops_between(before, after), data) == tree_of(before).cid
 
 
 @given(TREES, CHANGES)
@@ -93,8 +95,8 @@ def test_a_hosts_slice_is_enough(before: Tree, changes: Mapping[bytes, bytes | N
     after = changed(before, changes)
     blocks, data = slice_between(before, after)
     ops = ops_between(before, after)
-    assert check_slice(blocks, ops, data) == naive_mst.build(before).root
-    assert check_slice(blocks, ops[::-1], data) == naive_mst.build(before).root, "in any order"
+    assert check_slice(blocks, ops, data) == tree_of(before).cid
+    assert check_slice(blocks, ops[::-1], data) == tree_of(before).cid, "in any order"
     if ops:
         check_forward(blocks, ops, data)
 
@@ -109,7 +111,7 @@ def test_a_missing_node_is_an_error_or_not_needed(
     missing = data.draw(st.sets(st.sampled_from(sorted(blocks)), max_size=3))
     for name in missing:
         del blocks[name]
-    assert outcome(blocks, ops_between(before, after), root) in (None, naive_mst.build(before).root, *missing)
+    assert outcome(blocks, ops_between(before, after), root) in (None, tree_of(before).cid, *missing)
 
 
 @given(TREES, CHANGES, st.data())
@@ -120,7 +122,7 @@ def test_ops_that_are_not_the_truth_do_not_invert(
     after = changed(before, changes)
     ops = ops_between(before, after)
     blocks, root = whole_slice(after)
-    before_root = naive_mst.build(before).root
+    before_root = tree_of(before).cid
     for index, op in enumerate(ops):
         cids = [value for value in (ONE, TWO, THREE) if value != op.cid]
         prevs = [value for value in (ONE, TWO, THREE) if value != op.prev]
@@ -149,9 +151,9 @@ def test_a_damaged_node_never_inverts(before: Tree, changes: Mapping[bytes, byte
     One node of the new tree is replaced, and its ancestors hashed anew, as a dishonest host would.
     """
     after = changed(before, changes)
-    tree = naive_mst.build(after)
-    victim = data.draw(st.sampled_from(sorted(tree.blocks)))
-    fields = cbor2.loads(tree.blocks[victim])
+    tree = tree_of(after)
+    victim, block = data.draw(st.sampled_from(sorted(blocks_of(tree).items())))
+    fields = cbor2.loads(block)
     entries = fields["e"]
     if not entries:
         return
@@ -164,23 +166,24 @@ def test_a_damaged_node_never_inverts(before: Tree, changes: Mapping[bytes, byte
     elif kind == "double":
         entries.insert(number, dict(entries[number]))
     else:
-        entries[number]["t"] = cbor2.CBORTag(42, b"\0" + tree.root)
+        entries[number]["t"] = cbor2.CBORTag(42, b"\0" + tree.cid)
     blocks, root = rehashed(tree, victim, cbor2.dumps(fields))
     told = ops_between(before, after)
     if told:
-        assert outcome(blocks | RECORDS, told, root) != naive_mst.build(before).root
+        assert outcome(blocks | RECORDS, told, root) != tree_of(before).cid
 
 
-def rehashed(tree: naive_mst.NaiveTree, victim: bytes, block: bytes) -> tuple[dict[bytes, bytes], bytes]:
+def rehashed(tree: Node, victim: bytes, block: bytes) -> tuple[dict[bytes, bytes], bytes]:
     """The blocks of a tree with one node replaced, and every node above it hashed anew."""
-    blocks = dict(tree.blocks)
-    root, old, new = tree.root, victim, block
+    made = blocks_of(tree)
+    blocks = dict(made)
+    root, old, new = tree.cid, victim, block
     while True:
         blocks[cid.cid_of(new)] = new
         if old == root:
             return blocks, cid.cid_of(new)
-        parent = next(name for name, text in tree.blocks.items() if old in text)
-        new = tree.blocks[parent].replace(old, cid.cid_of(new))
+        parent = next(name for name, text in made.items() if old in text)
+        new = made[parent].replace(old, cid.cid_of(new))
         old = parent
 
 
@@ -191,14 +194,22 @@ def test_empty_and_back() -> None:
     assert check_slice(blocks, ops_between({}, some), data) == EMPTY_TREE_CID
     blocks, data = whole_slice({})
     assert data == EMPTY_TREE_CID
-    assert check_slice(blocks, ops_between(some, {}), data) == naive_mst.build(some).root
+    assert check_slice(blocks, ops_between(some, {}), data) == tree_of(some).cid
     with pytest.raises(NodeMissing):
         check_slice({}, ops_between(some, {}), EMPTY_TREE_CID)
 
 
 def test_no_ops_change_nothing() -> None:
-    """Then `data` must be `prevData`, which is for the caller to compare (checklist 215)."""
+    """Then `data` must be `prevData`, which the caller compares (checklist 215). A root that is there is read."""
     assert check_slice({}, (), ONE) == ONE
+    check_forward({}, (), ONE)
+    for tree in ({}, dict.fromkeys(KEYS[:6], ONE)):
+        blocks, data = whole_slice(tree)
+        assert check_slice(blocks, (), data) == data
+    garbage = b"\xa0"
+    for check in (check_slice, check_forward):
+        with pytest.raises(NodeInvalid):
+            check({cid.cid_of(garbage): garbage}, (), cid.cid_of(garbage))
 
 
 def test_what_is_wrong_has_its_own_error() -> None:
@@ -206,7 +217,7 @@ def test_what_is_wrong_has_its_own_error() -> None:
     after = {**before, KEYS[1]: TWO}
     blocks, data = whole_slice(after)
     (op,) = ops_between(before, after)
-    assert check_slice(blocks, (op,), data) == naive_mst.build(before).root
+    assert check_slice(blocks, (op,), data) == tree_of(before).cid
     gone = RepoOp("delete", KEYS[1].decode(), None, ONE)
     for lie in (
         op._replace(cid=ONE),
@@ -235,30 +246,37 @@ def test_create_and_delete_of_one_path_do_not_invert() -> None:
 
 
 def of_layer(layer: int) -> list[bytes]:
-    return [key for key in KEYS if naive_mst.layer_of(key) == layer]
+    return [key for key in KEYS if key_layer(key) == layer]
 
 
 def test_pruning_onto_a_stub_takes_its_cid() -> None:
-    """A created key alone in the root, over one subtree that the slice does not have (checklist 210)."""
-    low = {key: ONE for key in KEYS if naive_mst.layer_of(key) == 3 and key < of_layer(4)[-1]}
+    """A created key alone in the root, over one subtree that the slice does not have (checklist 210).
+
+    Where that is not the root which is expected, there may be more to prune below it: then a node is missing.
+    """
+    low = {key: ONE for key in KEYS if key_layer(key) == 3 and key < of_layer(4)[-1]}
     before = {**low, of_layer(3)[0]: ONE}
     top = of_layer(4)[-1]
     assert all(key < top for key in before)
     after = {**before, top: TWO}
-    tree = naive_mst.build(after)
-    only_root = {tree.root: tree.blocks[tree.root], **RECORDS}
-    assert len(tree.blocks) == 2
-    assert check_slice(only_root, ops_between(before, after), tree.root) == naive_mst.build(before).root
+    tree = tree_of(after)
+    only_root = {tree.cid: tree.block, **RECORDS}
+    assert len(blocks_of(tree)) == 2
+    ops = ops_between(before, after)
+    for expected in (None, tree_of(before).cid):
+        assert check_slice(only_root, ops, tree.cid, expected=expected) == tree_of(before).cid
+    with pytest.raises(NodeMissing):
+        check_slice(only_root, ops, tree.cid, expected=ONE)
 
 
 def test_pruning_goes_through_empty_nodes() -> None:
-    """A top of several layers goes with the one key that held it up, and so do the empty nodes (checklist 211)."""
+    """A top of several layers goes with the one key that held it up, and so do the empty nodes (checklist 116, 211)."""
     before = {of_layer(0)[0]: ONE}
     after = {**before, of_layer(5)[-1]: TWO}
-    tree = naive_mst.build(after)
-    assert len(tree.blocks) == 6
+    tree = tree_of(after)
+    assert len(blocks_of(tree)) == 6
     blocks, data = whole_slice(after)
-    assert check_slice(blocks, ops_between(before, after), data) == naive_mst.build(before).root
+    assert check_slice(blocks, ops_between(before, after), data) == tree_of(before).cid
     blocks, shrunk = whole_slice(before)
     assert check_slice(blocks, ops_between(after, before), shrunk) == data, "and the way back grows them"
 
@@ -301,7 +319,7 @@ def test_keys_of_a_child_lie_between_those_of_its_parent(on_wrong_side: bool) ->
         with pytest.raises(NodeInvalid, match="range"):
             check_slice(blocks, ops, cid.cid_of(root))
     else:
-        assert check_slice(blocks, ops, cid.cid_of(root)) == naive_mst.build({lower: ONE}).root
+        assert check_slice(blocks, ops, cid.cid_of(root)) == tree_of({lower: ONE}).cid
 
 
 @pytest.mark.parametrize("first_undone", ["alone", "joining", "splitting"])
@@ -333,13 +351,13 @@ def test_bounds_outlive_the_keys_that_set_them(first_undone: str) -> None:
 def ascending(*layers: int) -> list[bytes]:
     """Paths in ascending order, of the given layers."""
     paths = (b"com.example.post/3%05d" % number for number in count())
-    return [next(path for path in paths if naive_mst.layer_of(path) == layer) for layer in layers]
+    return [next(path for path in paths if key_layer(path) == layer) for layer in layers]
 
 
 def node(keys: list[bytes], links: list[bytes | None]) -> bytes:
     """A node by hand; `links` are blocks."""
     tags = [cbor2.CBORTag(42, b"\0" + cid.cid_of(block)) if block else None for block in links]
-    shared = [0, *(naive_mst.common(left, right) for left, right in pairwise(keys))][: len(keys)]
+    shared = [0, *(shared_prefix(left, right) for left, right in pairwise(keys))][: len(keys)]
     value = cbor2.CBORTag(42, b"\0" + ONE)
     entries = [
         {"k": key[length:], "p": length, "t": right, "v": value}
@@ -359,12 +377,12 @@ def test_a_link_below_layer_0_is_refused() -> None:
 
 
 def test_keys_that_are_no_paths_are_refused_unless_asked_for() -> None:
-    block = naive_mst.build({b"A0/374913": ONE})
-    blocks = {**block.blocks, **RECORDS}
+    tree = tree_of({b"A0/374913": ONE})
+    blocks = {**blocks_of(tree), **RECORDS}
     op = RepoOp("create", "A0/374913", ONE, None)
-    assert check_slice(blocks, (op,), block.root, check_paths=False) == EMPTY_TREE_CID
+    assert check_slice(blocks, (op,), tree.cid, check_paths=False) == EMPTY_TREE_CID
     with pytest.raises(NodeInvalid, match="path"):
-        check_slice(blocks, (op,), block.root)
+        check_slice(blocks, (op,), tree.cid)
 
 
 def test_forward_check_alone() -> None:
@@ -390,7 +408,7 @@ def test_forward_check_alone() -> None:
 
 
 # The one leaf of the public commit-proof fixtures
-PROOF_LEAF = cid.from_text("bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454")
+PROOF_LEAF = bytes.fromhex("01711220" + "9d156bc3f3a520066252c708a9361fd3d089223842500e3713d404fdccb33cef")
 
 
 class Proof(NamedTuple):
@@ -433,22 +451,22 @@ def prove(proof: Proof) -> None:
     after = before | {key.encode(): PROOF_LEAF for key in proof.adds}
     for key in proof.dels:
         del after[key.encode()]
-    old, new = naive_mst.build(before), naive_mst.build(after)
-    assert (cid.to_text(old.root), cid.to_text(new.root)) == (proof.root_before, proof.root_after)
-    wanted = new.blocks if proof.blocks is None else [cid.from_text(text) for text in proof.blocks]
-    blocks = {name: new.blocks[name] for name in wanted} | {PROOF_LEAF: b""}
-    assert check_slice(blocks, ops_between(before, after), new.root, check_paths=False) == old.root
-    blocks = old.blocks | {PROOF_LEAF: b""}
-    assert check_slice(blocks, ops_between(after, before), old.root, check_paths=False) == new.root
+    old, new = tree_of(before), tree_of(after)
+    assert (cid.to_text(old.cid), cid.to_text(new.cid)) == (proof.root_before, proof.root_after)
+    by_text = {cid.to_text(name): (name, block) for name, block in blocks_of(new).items()}
+    blocks = dict(by_text[text] for text in proof.blocks or by_text) | {PROOF_LEAF: b""}
+    assert check_slice(blocks, ops_between(before, after), new.cid, check_paths=False) == old.cid
+    blocks = blocks_of(old) | {PROOF_LEAF: b""}
+    assert check_slice(blocks, ops_between(after, before), old.cid, check_paths=False) == new.cid
 
 
 def test_blocks_that_inversion_does_not_touch_are_not_required() -> None:
     """The fixture "add on edge with neighbor two layers down" lists three blocks; the root suffices (checklist 209)."""
     before = dict.fromkeys((b"A0/374913", b"B2/827649", b"C0/451630"), PROOF_LEAF)
     after = {**before, b"D2/269196": PROOF_LEAF}
-    tree = naive_mst.build(after)
-    blocks = {tree.root: tree.blocks[tree.root], PROOF_LEAF: b""}
-    undone = check_slice(blocks, ops_between(before, after), tree.root, check_paths=False)
+    tree = tree_of(after)
+    blocks = {tree.cid: tree.block, PROOF_LEAF: b""}
+    undone = check_slice(blocks, ops_between(before, after), tree.cid, check_paths=False)
     assert cid.to_text(undone) == "bafyreigc6ay2qwfk7kuevvrczummpd64nknfo4yxpaooknfymzyb7u3ntq"
 
 
@@ -469,4 +487,4 @@ def test_recorded_commits_invert_to_prev_data(name: str, commits: int) -> None:
 
 
 def test_the_empty_tree_is_known_by_its_bytes() -> None:
-    assert naive_mst.build({}).blocks == {EMPTY_TREE_CID: EMPTY_TREE_BLOCK}
+    assert blocks_of(tree_of({})) == {EMPTY_TREE_CID: EMPTY_TREE_BLOCK}

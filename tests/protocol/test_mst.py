@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.protocol import cid, limits, mst
+from relay.protocol import cid, mst
 from relay.protocol.errors import NodeInvalid
 from relay.protocol.syntax import is_repo_path_bytes
-from tests.support import naive_mst
+from relay.world.tree import key_layer, shared_prefix
 from tests.support.shared import shared_dir
+from tests.support.trees import blocks_of, tree_of
 
-LEAF = cid.from_text("bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454")
+LEAF = bytes.fromhex("01711220" + "9d156bc3f3a520066252c708a9361fd3d089223842500e3713d404fdccb33cef")
 CHILD = cid.cid_of(b"child")
 POST = b"app.bsky.feed.post/"
 
@@ -50,7 +51,7 @@ def entry(key: bytes, prefix: int = 0, right: Any = None, value: Any = None) -> 
 
 def block_over(keys: list[bytes]) -> bytes:
     """A node of sorted keys without links, compressed as it must be."""
-    shared = [0, *(naive_mst.common(a, b) for a, b in pairwise(keys))]
+    shared = [0, *(shared_prefix(a, b) for a, b in pairwise(keys))]
     return block_of([entry(key[length:], length) for key, length in zip(keys, shared, strict=True)])
 
 
@@ -85,7 +86,7 @@ def test_layer_vectors() -> None:
 
 @given(st.binary(max_size=30))
 def test_layer_counts_pairs_of_zero_bits(key: bytes) -> None:
-    assert mst.key_layer(key) == naive_mst.layer_of(key)
+    assert mst.key_layer(key) == key_layer(key)
 
 
 def test_shared_length_vectors() -> None:
@@ -115,18 +116,18 @@ def test_empty_tree() -> None:
 @pytest.mark.parametrize(("names", "root"), KNOWN_ROOTS)
 def test_known_roots_and_round_trip(names: str, root: str) -> None:
     """The root of a key set (checklist 119), and that each of its nodes is read and written again byte for byte."""
-    tree = naive_mst.build(dict.fromkeys(known_keys(names), LEAF))
-    assert cid.to_text(tree.root) == root
-    for block in tree.blocks.values():
+    tree = tree_of(dict.fromkeys(known_keys(names), LEAF))
+    assert cid.to_text(tree.cid) == root
+    for block in blocks_of(tree).values():
         assert mst.encode_node(mst.decode_node(block)) == block
 
 
 def test_all_example_keys() -> None:
     """A tree of five layers whose keys are no repo paths (protocol.md section 8)."""
     keys = (shared_dir() / "vectors" / "atproto" / "mst" / "example_keys.txt").read_bytes().splitlines()
-    tree = naive_mst.build(dict.fromkeys(keys, LEAF))
-    assert cid.to_text(tree.root) == "bafyreicp3ghg3qdepi7bx3letryyerzfoky5htzymzljibxhd3m3z3xfb4"
-    for block in tree.blocks.values():
+    tree = tree_of(dict.fromkeys(keys, LEAF))
+    assert cid.to_text(tree.cid) == "bafyreicp3ghg3qdepi7bx3letryyerzfoky5htzymzljibxhd3m3z3xfb4"
+    for block in blocks_of(tree).values():
         assert mst.encode_node(mst.decode_node(block, check_paths=False)) == block
         with pytest.raises(NodeInvalid, match="path"):
             mst.decode_node(block)
@@ -279,8 +280,8 @@ def test_key_check_agrees_with_the_matcher(parts: list[tuple[bytes, bytes]]) -> 
 
 def test_too_many_entries() -> None:
     """Far more than chance makes (checklist 120)."""
-    keys = [POST + b"%05d" % number for number in range(limits.MST_ENTRIES_MAX + 1)]
-    assert len(mst.decode_node(block_over(keys[:-1])).keys) == limits.MST_ENTRIES_MAX
+    keys = [POST + b"%05d" % number for number in range(1_025)]
+    assert len(mst.decode_node(block_over(keys[:-1])).keys) == 1_024
     with pytest.raises(NodeInvalid, match="more entries"):
         mst.decode_node(block_over(keys))
 
@@ -290,20 +291,28 @@ def test_settle_checks_the_layer_of_every_key() -> None:
     by_layer: dict[int, list[bytes]] = {}
     for number in range(200):
         key = POST + b"3%03d" % number
-        by_layer.setdefault(naive_mst.layer_of(key), []).append(key)
+        by_layer.setdefault(key_layer(key), []).append(key)
     zero, one = by_layer[0][:3], by_layer[1][:3]
     for keys, layer in ((zero, 0), (one, 1)):
         mst.settle(mst.decode_node(block_over(keys)), layer, b"", None)
-        for wrong in {0, 1, 2, 3, limits.MST_LAYER_MAX, limits.MST_LAYER_MAX + 1, -1} - {layer}:
+        for wrong in {0, 1, 2, 3, 32, 33, -1} - {layer}:
             with pytest.raises(NodeInvalid):
                 mst.settle(mst.decode_node(block_over(keys)), wrong, b"", None)
     with pytest.raises(NodeInvalid, match="another layer"):
         mst.settle(mst.decode_node(block_over(sorted([*zero, one[0]]))), 0, b"", None)
 
 
+def test_a_tree_has_33_layers_at_most() -> None:
+    """A key of layer 32 takes 2**64 hashes to mine (checklist 120)."""
+    block = block_of([], link(CHILD))
+    mst.settle(mst.decode_node(block), 32, b"", None)
+    with pytest.raises(NodeInvalid, match="deeper"):
+        mst.settle(mst.decode_node(block), 33, b"", None)
+
+
 def test_settle_checks_the_range() -> None:
     """Keys lie strictly between the keys of the parent on both sides (checklist 112)."""
-    keys = [key for key in (POST + b"3%03d" % number for number in range(60)) if naive_mst.layer_of(key) == 0]
+    keys = [key for key in (POST + b"3%03d" % number for number in range(60)) if key_layer(key) == 0]
     block = block_over(keys[1:4])
     mst.settle(mst.decode_node(block), 0, keys[0], keys[4])
     for low, high in ((keys[1], None), (keys[2], None), (b"", keys[3]), (b"", keys[2])):

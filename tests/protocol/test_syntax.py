@@ -1,6 +1,7 @@
 """`relay.protocol.syntax`: public vectors, known answers at every border, and properties of the two hot matchers."""
 
 import re
+import string
 from collections.abc import Callable
 
 import pytest
@@ -14,12 +15,14 @@ from tests.support.shared import shared_dir
 CHECKS: dict[str, Callable[[str], bool]] = {
     "did": syntax.is_did,
     "handle": syntax.is_handle,
-    "nsid": syntax.is_nsid,
-    "recordkey": syntax.is_record_key,
+    "nsid": lambda text: syntax.is_repo_path(text + "/self"),
+    "recordkey": lambda text: syntax.is_repo_path("a.b.c/" + text),
     "tid": syntax.is_tid,
     "datetime": syntax.is_datetime,
 }
 LABEL_63 = "o" * 63
+LETTERS = set(string.ascii_letters)
+ALPHANUMERIC = LETTERS | set(string.digits)
 
 
 def lines(name: str) -> list[str]:
@@ -59,10 +62,12 @@ def test_datetimes_of_valid_shape_that_do_not_exist() -> None:
         ("handle", "a.co"),
         ("handle", "8.CN"),
         ("handle", f"short.{LABEL_63}.test"),
+        ("handle", f"{LABEL_63}." * 3 + "o" * 61),
         ("nsid", "a.b.c"),
         ("nsid", "cn.8.lex.stuff"),
         ("nsid", f"com.{LABEL_63}.foo"),
         ("nsid", f"com.example.{LABEL_63}"),
+        ("nsid", f"{LABEL_63}." * 4 + "o" * 61),
         ("nsid", "com." + "middle." * 40 + "foo"),  # an authority of 283: only the total is limited (checklist 271)
         ("recordkey", ":"),
         ("recordkey", "..."),
@@ -98,9 +103,11 @@ def test_valid(name: str, text: str) -> None:
         ("handle", "john.test."),
         ("handle", "a-.test"),
         ("handle", f"short.{LABEL_63}o.test"),
+        ("handle", f"{LABEL_63}." * 3 + "o" * 62),
         ("handle", "\u212a.test"),
         ("nsid", "a.b"),
         ("nsid", "com.example.foo.2"),
+        ("nsid", f"{LABEL_63}." * 4 + "o" * 62),
         ("nsid", "com.example.foo-bar"),
         ("nsid", "com." + "middle." * 45 + "foo"),
         ("recordkey", ""),
@@ -162,13 +169,34 @@ PIECES = st.sampled_from(
 def test_repo_path_is_nsid_slash_record_key(path: str) -> None:
     """The quick branch for common paths accepts nothing that the definition does not, and the reverse."""
     collection, slash, key = path.partition("/")
-    expected = bool(slash) and syntax.is_nsid(collection) and syntax.is_record_key(key)
+    expected = bool(slash) and defined_nsid(collection) and defined_record_key(key)
     assert syntax.is_repo_path(path) is expected
     assert syntax.is_repo_path_bytes(path.encode()) is expected
 
 
+def defined_nsid(text: str) -> bool:
+    """An NSID by the words of the specification."""
+    labels = text.split(".")
+    return (
+        len(labels) >= 3
+        and len(text) <= 317
+        and all(map(is_label, labels))
+        and {labels[0][0], labels[-1][0]} <= LETTERS
+        and "-" not in labels[-1]
+    )
+
+
+def is_label(text: str) -> bool:
+    return 1 <= len(text) <= 63 and set(text) <= ALPHANUMERIC | {"-"} and "-" not in (text[0], text[-1])
+
+
+def defined_record_key(text: str) -> bool:
+    """A record key by the words of the specification."""
+    return 1 <= len(text) <= 512 and text not in {".", ".."} and set(text) <= ALPHANUMERIC | set("._:~-")
+
+
 def test_record_key_characters_are_those_of_record_keys() -> None:
-    allowed = {chr(code) for code in range(256) if syntax.is_record_key("a" + chr(code))}
+    allowed = {chr(code) for code in range(256) if CHECKS["recordkey"]("a" + chr(code))}
     assert set(syntax.RECORD_KEY_CHARS.decode()) == allowed
 
 

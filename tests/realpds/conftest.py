@@ -1,4 +1,4 @@
-"""The tier of real PDSes: skipped unless asked for with `make test-realpds`, because it installs and starts a lot."""
+"""The network of real PDSes, installed once, and a folder to run in."""
 
 from collections.abc import Iterator
 from contextlib import chdir
@@ -7,17 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.realpds.harness import installed_harness
-
-MARKER = "realpds"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if MARKER in config.option.markexpr:
-        return
-    skip = pytest.mark.skip(reason="real PDSes are installed and started by `make test-realpds` only")
-    for item in items:
-        if item.get_closest_marker(MARKER):
-            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -59,22 +59,20 @@ async def test_a_pds_that_asks_gets_a_row_that_workers_notice(tmp_path: Path, nu
         reply = await ask(serving, name, path)
         assert (reply.status, reply.body) == (200, b"")
         row = known(serving, name)
-        assert (row.insecure, row.status, row.start, row.cursor) == (True, "active", "window", None)
+        assert (row.insecure, row.status, row.start, row.cursor) == (True, "idle", "window", None)
         assert row.requested
         assert generation(serving) > before
     nursery.cancel_scope.cancel()
 
 
-async def test_asking_for_a_connected_host_changes_nothing(tmp_path: Path, nursery: trio.Nursery) -> None:
-    """Checklist 236: a hundred times, and the host is not asked either."""
-    name = await pds(nursery)
+async def test_asking_for_a_connected_host_changes_nothing(tmp_path: Path) -> None:
+    """Checklist 236: a hundred times, and the host is not asked either; nobody would answer."""
     async with serve(tmp_path, PRIVATE) as serving:
-        await ask(serving, name)
-        row, before = known(serving, name), generation(serving)
-        nursery.cancel_scope.cancel()
+        row = serving.store.add_host("localhost:1", insecure=True, now_ms=1, status="active")
+        before = generation(serving)
         for _ in range(100):
-            assert (await ask(serving, name)).status == 200
-        assert (known(serving, name), generation(serving)) == (row, before)
+            assert (await ask(serving, "localhost:1")).status == 200
+        assert (known(serving, "localhost:1"), generation(serving)) == (row, before)
 
 
 @pytest.mark.parametrize("status", ["idle", "offline"])
@@ -105,6 +103,30 @@ async def test_a_domain_ban_holds_for_every_name_below_it(tmp_path: Path, domain
         assert (reply.status, reply.json["error"]) == (400, "HostBanned")
         assert domain in reply.json["message"]
         assert row_of(serving, "pds.eggs.internal:1") is None
+
+
+async def test_a_known_host_below_a_banned_domain_is_told_so_too(tmp_path: Path) -> None:
+    async with serve(tmp_path, PRIVATE) as serving:
+        serving.store.add_host("pds.eggs.internal:1", insecure=True, now_ms=1)
+        serving.store.set_policy(DOMAIN_BAN + "eggs.internal", encoded(DomainBan()))
+        reply = await ask(serving, "pds.eggs.internal:1")
+        assert (reply.status, reply.json["error"]) == (400, "HostBanned")
+
+
+async def test_a_ban_that_comes_while_the_host_is_asked_holds(tmp_path: Path, nursery: trio.Nursery) -> None:
+    async with serve(tmp_path, PRIVATE) as serving:
+
+        async def describe(_request: Request) -> Response:
+            await trio.lowlevel.checkpoint()
+            serving.store.ban_domain("localhost", now_ms=2)
+            return json_response(200, {"did": "did:web:localhost"})
+
+        url = origin(await nursery.start(serve_on_loopback, Site(describe), 0))
+        name = url.removeprefix("http://").replace("127.0.0.1", "localhost")
+        reply = await ask(serving, name)
+        assert (reply.status, reply.json["error"]) == (400, "HostBanned")
+        assert row_of(serving, name) is None
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_host_that_does_not_answer_gets_no_row(tmp_path: Path, nursery: trio.Nursery) -> None:
@@ -177,6 +199,12 @@ async def test_a_flood_of_names_from_one_address_is_refused_with_a_time(tmp_path
         reply = await ask(serving, "localhost:99")
         assert (reply.status, reply.json["error"]) == (429, "RateLimitExceeded")
         assert int(reply.headers["retry-after"]) > 0
+
+
+async def test_the_checks_of_an_address_are_shared_out_over_the_workers(tmp_path: Path) -> None:
+    async with serve(tmp_path, PRIVATE, workers=10) as serving:
+        statuses = [(await ask(serving, f"localhost:{port}")).status for port in range(1, 5)]
+        assert statuses == [400, 400, 400, 429]
 
 
 async def test_one_host_is_not_asked_again_and_again(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from relay.app.listening import bind_control
-from relay.app.supervisor import WorkerStatus
+from relay.app.post import WorkerStatus
 from relay.net.server import Request, Response, Site, json_response, serve_http
 from relay.serve.crew import Crew, WorkerReport, judge
 

@@ -7,10 +7,14 @@ import trio
 import trio.testing
 
 from relay.serve.settings import ConsumerSettings, ServeRoleSettings
-from tests.support.fake_consumer import Closed, FakeConsumer, Refused, connect, seq_of
+from tests.support.fake_consumer import PATH, Closed, FakeConsumer, Refused, connect, seq_of
 from tests.support.serving import LOG, Serving, request, serve
 
 HOUR_MS = 3_600_000
+REQUEST = (
+    f"GET {PATH} HTTP/1.1\r\nHost: relay.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
 
 
 async def test_shutdown_flushes_and_says_1001(tmp_path: Path) -> None:
@@ -43,8 +47,8 @@ async def test_a_drain_ends_a_replay_after_the_piece_under_way(tmp_path: Path) -
 
 
 async def test_a_drain_cuts_who_does_not_take_what_is_left(tmp_path: Path, autojump_clock: object) -> None:
-    """The worker ends within drain_seconds whatever its consumers do."""
-    settings = ServeRoleSettings(log=LOG, drain_seconds=10.0)
+    """The worker ends within the two times it has for them, whatever its consumers do."""
+    settings = ServeRoleSettings(log=LOG, flush_seconds=8.0, farewell_seconds=2.0)
     async with serve(tmp_path, settings) as serving, serving.connect():
         await flood(serving)
         serving.drain.set()
@@ -122,6 +126,32 @@ async def test_a_position_that_left_the_window_is_told_so(tmp_path: Path, autoju
         assert serving.disconnects() == {"too_slow": 1}
 
 
+@pytest.mark.parametrize(
+    ("query", "infos"),
+    [("?cursor=0", 0), ("?cursor=5", 1), ("?cursor={floor}", 1)],
+    ids=["the whole window", "outdated", "inside the window"],
+)
+async def test_a_start_that_retention_overtakes_before_the_first_read_still_gets_the_window(
+    tmp_path: Path, query: str, infos: int
+) -> None:
+    """Retention never races a reader: whoever was sent nothing yet begins at the new floor and is told a loss once."""
+    async with serve(tmp_path, hot_bytes=64 << 10) as serving:
+        serving.log.append(2)
+        floor = retire(serving)
+        for _ in range(10):
+            serving.log.append(50, pad_bytes=2000)  # so that it starts behind the hot window
+        await serving.worker.tail.refresh()
+        await serving.worker.tail.turn.acquire()  # somebody else reads the log
+        async with serving.connect(query.format(floor=floor)) as consumer:
+            told = await consumer.frames(1) if query == "?cursor=5" else []
+            await trio.testing.wait_all_tasks_blocked()
+            expected = serving.log.after(retire(serving) - 1)
+            serving.worker.tail.turn.release()
+            told += await consumer.frames(infos - len(told))
+            assert [b"OutdatedCursor" in info for info in told] == [True] * infos
+            assert await consumer.frames(len(expected)) == expected
+
+
 async def test_a_half_open_connection_is_reaped(tmp_path: Path, autojump_clock: object) -> None:
     """Checklist 14: a peer that answers no ping is gone after about 90 s."""
     async with serve(tmp_path) as serving, serving.connect():
@@ -186,13 +216,23 @@ async def test_a_kick_reaches_who_takes_nothing(tmp_path: Path, autojump_clock: 
         assert serving.disconnects() == {"kicked": 1}
 
 
-async def test_an_invalid_handshake_takes_no_place(tmp_path: Path) -> None:
-    """A request that looks like an upgrade and is none ends by itself and is counted."""
+async def test_a_client_that_is_gone_before_our_answer_takes_no_place(tmp_path: Path) -> None:
+    """Its request was in order, so it is an end of a connection that is counted."""
     async with serve(tmp_path) as serving:
-        reply = await serving.get("/xrpc/com.atproto.sync.subscribeRepos", Connection="Upgrade", Upgrade="websocket")
-        assert reply.status >= 400
-        await serving.gone()
+        stream = serving.memory.connect()
+        await stream.send_all(REQUEST)
+        await trio.aclose_forcefully(stream)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(serving.worker.audience) == 0
         assert serving.disconnects() == {"refused": 1}
+
+
+def retire(serving: Serving) -> int:
+    """Let all that was appended so far fall out of the window. Returns the new floor."""
+    serving.log.append(after_ms=80 * HOUR_MS)
+    serving.log.append(after_ms=80 * HOUR_MS)
+    assert serving.store.retain() >= 1
+    return serving.store.tip().floor
 
 
 async def flood(serving: Serving, reader: FakeConsumer | None = None) -> None:

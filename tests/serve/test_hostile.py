@@ -1,6 +1,8 @@
 """What strangers do to a serve worker: each is bounded and counted, and a consumer beside it notices nothing."""
 
+import math
 import random
+import re
 import socket
 import struct
 from collections import Counter
@@ -9,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from wsproto.events import BytesMessage, Event, TextMessage
 
+from relay.serve.settings import ServeRoleSettings
 from tests.support.fake_consumer import PATH, Closed, FakeConsumer, connect, upgrade
-from tests.support.serving import Serving, serve
+from tests.support.serving import LOG, Serving, request, serve
 
 REQUEST = (
     f"GET {PATH} HTTP/1.1\r\nHost: relay.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -165,6 +169,25 @@ async def test_a_consumer_beside_it_notices_nothing(
         assert serving.disconnects().get("stalled", 0) == 0
 
 
+@pytest.mark.parametrize(
+    "flood",
+    [b"\x81\x80mask", b"\x89\x80mask", b"\x01\x80mask" + b"\x00\x80mask" * 2000],
+    ids=["messages", "pings", "fragments"],
+)
+async def test_a_flood_of_frames_without_bytes_ends_with_1008(
+    tmp_path: Path, flood: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    """No bound on bytes ever meets it: it is read no further, told why, and counted under a reason of its own."""
+    async with serve(tmp_path) as serving, serving.connect() as consumer, trio.open_nursery() as nursery:
+        consumer.answers = False  # nobody takes what it says
+        nursery.start_soon(consumer.stream.send_all, flood if len(flood) > 6 else flood * 2000)
+        frames, closed = await consumer.rest()
+        assert (frames, closed) == ([], Closed(1008, "flooding"))
+        nursery.cancel_scope.cancel()
+        await serving.gone()
+        assert serving.disconnects() == {"flooding": 1}
+
+
 async def test_an_end_of_a_connection_is_counted_once_whatever_ended_it(tmp_path: Path) -> None:
     async with serve(tmp_path, per_address=PLACES) as serving:
         await sockets_that_vanish(serving)
@@ -187,3 +210,88 @@ async def test_last_words_reach_a_client_whose_buffers_were_full(tmp_path: Path)
             frames, closed = await slow.rest()
         assert closed == Closed(1008, "ConsumerTooSlow")
         assert frames[:-1] == serving.log.after(0)[: len(frames) - 1]
+
+
+# Counted before there is a consumer
+
+POST = b"POST /xrpc/com.atproto.sync.requestCrawl HTTP/1.1\r\nHost: relay.test\r\n"
+CONNECTIONS = 1025  # of a worker with one place for a consumer
+
+
+async def faults(serving: Serving) -> dict[str, int]:
+    """What the worker tells the supervisor for `/metrics`, by reason."""
+    scrape = (await request(serving.control, "GET", "/metrics")).body.decode()
+    return {
+        reason: int(float(number))
+        for reason, number in re.findall(r'^relay_http_faults_total\{reason="(\w+)"\} (\S+)$', scrape, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x16\x03\x01 no HTTP\r\n\r\n", "bad_request"),
+        (REQUEST + b"X-Filler: " + b"x" * 20_000, "head_too_large"),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: relay.test\r\n\r\n", "head_too_large"),
+        (POST + b"Content-Length: 70000\r\n\r\n", "body_too_large"),
+        (REQUEST[:40], "unfinished"),
+        (POST + b"Content-Length: 9\r\n\r\n{", "unfinished"),
+    ],
+)
+async def test_what_is_no_request_is_counted_by_its_reason(tmp_path: Path, data: bytes, reason: str) -> None:
+    async with serve(tmp_path) as serving:
+        stream = await trio.open_tcp_stream("127.0.0.1", serving.port)
+        async with stream:
+            await stream.send_all(data)
+            await stream.send_eof()
+            await answered(stream)
+        assert await faults(serving) == {reason: 1}
+
+
+async def test_a_connection_that_breaks_is_counted(tmp_path: Path) -> None:
+    async with serve(tmp_path) as serving:
+        stream = await trio.open_tcp_stream("127.0.0.1", serving.port)
+        await stream.send_all(REQUEST[:40])
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+        with trio.fail_after(5):
+            while await faults(serving) != {"lost": 1}:  # noqa: ASYNC110 - the worker has no event for this
+                await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GET", "head_timeout"),
+        (POST + b"Content-Length: 9\r\n\r\n{", "body_timeout"),
+        (b"GET /window HTTP/1.1\r\nHost: relay.test\r\n\r\n", "send_timeout"),
+    ],
+)
+async def test_a_peer_that_keeps_a_connection_waiting_is_counted(
+    tmp_path: Path, data: bytes, reason: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """One that stops in its head, in its body, or before the answer, which it does not take."""
+    async with serve(tmp_path) as serving:
+        await serving.memory.connect().send_all(data)
+        await trio.sleep(40)
+        autojump_clock.autojump_threshold = math.inf
+        assert await faults(serving) == {reason: 1}
+
+
+@pytest.mark.parametrize(("data", "reason"), [(b"G", "evicted"), (POST + b"Content-Length: 9\r\n\r\n", "refused")])
+async def test_a_connection_too_many_is_counted(tmp_path: Path, data: bytes, reason: str) -> None:
+    """It takes the place of one that only waits; where all are busy it gets none."""
+    async with serve(tmp_path, max=1) as serving:
+        for _ in range(CONNECTIONS):
+            await serving.memory.connect().send_all(data)
+        assert await faults(serving) == {}
+        serving.memory.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await faults(serving) == {reason: 1}
+
+
+async def test_addresses_that_nobody_vouches_for_are_counted(tmp_path: Path) -> None:
+    """X-Forwarded-For from a peer that is no proxy of ours."""
+    async with serve(tmp_path, ServeRoleSettings(log=LOG, trusted_proxies=())) as serving:
+        await serving.get("/window", **{"X-Forwarded-For": "192.0.2.1"})
+        assert await faults(serving) == {"forwarded_untrusted": 1}

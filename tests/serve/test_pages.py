@@ -9,7 +9,7 @@ from relay.serve.settings import ServeRoleSettings
 from relay.store.settings import LogSettings
 from relay.store.window import Window
 from tests.support.log_writer import START_MS
-from tests.support.serving import request, serve
+from tests.support.serving import LOG, request, serve
 
 SETTINGS = ServeRoleSettings(tip_age_seconds_max=3600, disk_free_bytes_min=1000)
 WINDOW = Window(100, START_MS - 5000, 200, START_MS, ())
@@ -85,12 +85,20 @@ async def test_the_window_finds_the_seq_of_a_moment(tmp_path: Path) -> None:
             ("2026-09-21T14:13:20.010Z", first),
             ("2026-09-21T14:13:20.011Z", first + 3),
             ("2026-09-21T16:14:00%2B02:00", first + 3),
+            ("2026-09-21T16:14:00+02:00", first + 3),  # a query's "+" means a space, and people type it all the same
             ("2026-09-21T14:14:20.011Z", first + 5),
             ("1970-01-01T00:00:00Z", first),
             ("0000-01-01T00:00:00Z", first),
         ):
             assert (await serving.get(f"/window?at={at}")).json["seq"] == seq, at
-        for at in ("", "yesterday", "2026-09-21", "2026-09-21T14:13:20", "2026-13-01T00:00:00Z"):
+        for at in (
+            "",
+            "yesterday",
+            "2026-09-21",
+            "2026-09-21T14:13:20",
+            "2026-13-01T00:00:00Z",
+            "2026-09-21%2014:13:20Z",
+        ):
             assert (await serving.get(f"/window?at={at}")).status == 400, at
 
 
@@ -111,3 +119,16 @@ async def test_the_front_page_says_how_to_subscribe(tmp_path: Path) -> None:
         text = reply.body.decode()
         assert "wss://relay.example.com/xrpc/com.atproto.sync.subscribeRepos" in text
         assert "events held    7 " in text
+
+
+@pytest.mark.parametrize(
+    ("contact", "shown"),
+    [
+        ("relay@example.org", '<p id="operator">Operator of this relay: relay@example.org</p>'),
+        ("<b>us</b>", '<p id="operator">Operator of this relay: &lt;b&gt;us&lt;/b&gt;</p>'),
+        ("", '<p id="operator"></p>'),
+    ],
+)
+async def test_the_page_for_browsers_names_the_operator(tmp_path: Path, contact: str, shown: str) -> None:
+    async with serve(tmp_path, ServeRoleSettings(log=LOG, contact=contact)) as serving:
+        assert shown in (await serving.get("/", Accept="text/html")).body.decode()

@@ -113,6 +113,80 @@ async def test_a_plain_get_is_told_to_upgrade(tmp_path: Path) -> None:
         assert reply.headers["upgrade"] == "websocket"
 
 
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"Sec-WebSocket-Version": "8"}, 426),
+        ({"Sec-WebSocket-Version": ""}, 426),
+        ({"Sec-WebSocket-Version": None}, 426),
+        ({"Upgrade": "h2c"}, 426),
+        ({"Connection": "keep-alive"}, 426),
+        ({"Sec-WebSocket-Key": None}, 400),
+        ({"Sec-WebSocket-Key": "x"}, 400),
+        ({"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25j"}, 400),  # 15 bytes
+        ({"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ"}, 400),
+    ],
+)
+async def test_an_invalid_handshake_gets_an_answer_like_any_other(
+    tmp_path: Path, changed: dict[str, str | None], status: int
+) -> None:
+    """Before the upgrade, so: JSON, CORS, our name, a count under its status; no place and no end of a connection."""
+    async with serve(tmp_path) as serving:
+        fields = {name: value for name, value in {**HANDSHAKE, **changed}.items() if value is not None}
+        reply = await serving.get(PATH, **fields)
+        assert (reply.status, set(reply.json)) == (status, {"error", "message"})
+        assert reply.json["error"] == {400: "InvalidRequest", 426: "UpgradeRequired"}[status]
+        assert reply.headers["access-control-allow-origin"] == "*"
+        assert reply.headers["server"].startswith("atproto-relay/")
+        assert (reply.headers.get("sec-websocket-version"), reply.headers.get("upgrade")) == (
+            ("13", "websocket") if status == 426 else (None, None)
+        )
+        assert f'relay_http_requests_total{{path="{PATH}",status="{status}"}} 1.0' in serving.metrics.render().decode()
+        assert serving.disconnects() == {}
+
+
+async def test_an_upgrade_within_http_1_0_is_none(tmp_path: Path) -> None:
+    """RFC 9110 section 7.8: that version has no upgrades, whatever its header says."""
+    async with serve(tmp_path) as serving:
+        stream = await trio.open_tcp_stream("127.0.0.1", serving.port)
+        async with stream:
+            head = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items())
+            await stream.send_all(f"GET {PATH} HTTP/1.0\r\n{head}\r\n".encode())
+            answer = bytes(await stream.receive_some(65_536))
+        assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
+        assert b'{"error":"UpgradeRequired"' in answer
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"Host: xn--a.example\r\nConnection: Upgrade\r\n",
+        b"Host: a..b\r\nConnection: keep-alive, upgrade\r\n",
+        b"Host: x\r\nConnection: Upgrade\r\nConnection: keep-alive\r\n",
+        b"Host: x\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: \xff\r\nSec-WebSocket-Extensions: \xff\r\n",
+    ],
+)
+async def test_an_odd_handshake_that_is_in_order_is_answered_with_101(tmp_path: Path, odd: bytes) -> None:
+    """Whatever the protocol library makes of it: for what it refuses by itself, it has an answer of its own."""
+    async with serve(tmp_path) as serving:
+        stream = await trio.open_tcp_stream("127.0.0.1", serving.port)
+        async with stream:
+            rest = b"Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            await stream.send_all(f"GET {PATH} HTTP/1.1\r\n".encode() + odd + rest + b"\r\n")
+            answer = bytes(await stream.receive_some(65_536))
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
+        assert b"Server: atproto-relay/" in answer
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
 async def test_the_stream_has_one_verb(tmp_path: Path, method: str) -> None:
     async with serve(tmp_path) as serving:

@@ -1,6 +1,7 @@
 """A whole worker as the supervisor runs it, its control socket, and the bookkeeping of its consumers."""
 
-from contextlib import suppress
+import math
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import h11
@@ -13,7 +14,7 @@ from relay.observe.metrics import Metrics
 from relay.serve.audience import Audience, Visitor, address_group
 from relay.serve.crew import Crew
 from relay.serve.pages import Pages
-from relay.serve.settings import ConsumerSettings, ServeRoleSettings, limits_share
+from relay.serve.settings import ConsumerSettings, ServeRoleSettings, limits_share, places_share
 from relay.serve.tail import Tail
 from relay.serve.worker import run
 from relay.store.errors import Corrupt, StoreClosed
@@ -64,6 +65,18 @@ async def test_run_serves_a_data_dir_until_it_is_drained(tmp_path: Path) -> None
         await trio.open_tcp_stream("127.0.0.1", port)
 
 
+async def test_who_was_accepted_before_the_end_is_answered(tmp_path: Path) -> None:
+    """A request that comes just after the worker stopped accepting: its client cannot know."""
+    async with serve(tmp_path) as serving:
+        stream = await trio.open_tcp_stream("127.0.0.1", serving.port)
+        async with stream:
+            await trio.testing.wait_all_tasks_blocked()
+            serving.drain.set()
+            await trio.testing.wait_all_tasks_blocked()
+            await stream.send_all(b"GET /_health HTTP/1.1\r\nHost: relay.test\r\n\r\n")
+            assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_the_control_socket_answers_nothing_else(tmp_path: Path) -> None:
     async with serve(tmp_path) as serving:
         assert (await request(serving.control, "GET", "/window")).status == 404
@@ -96,6 +109,43 @@ async def test_lag_is_measured_in_log_time(tmp_path: Path, autojump_clock: trio.
         await trio.sleep(0.1)
         (shown,) = serving.worker.audience.describe()
         assert shown["lag_seconds"] == 60.01
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(20, 2), (20, 8), (100, 4), (5_000, 2), (5_000, 8), (1, 64), (3, 2)])
+def test_an_uneven_deal_refuses_next_to_nobody_below_a_limit(limit: int, workers: int) -> None:
+    """The chance that one of the workers is dealt more than its places, when as many come as may."""
+    places = places_share(limit, workers)
+    chance = sum(
+        math.comb(limit, dealt) * (workers - 1) ** (limit - dealt) / workers**limit
+        for dealt in range(places + 1, limit + 1)
+    )
+    assert workers * chance < 0.001
+    assert 1 <= places <= limit
+
+
+def test_places_beyond_the_even_part_do_not_grow_with_it() -> None:
+    assert [places_share(limit, 2) for limit in (1, 20, 100, 5_000, 1_000_000)] == [1, 20, 86, 2_750, 503_536]
+    assert places_share(5_000, 1) == 5_000
+
+
+async def test_a_refusal_names_the_limit_that_was_set(tmp_path: Path) -> None:
+    """Not the part of one worker: the operator and the consumer know the first only."""
+    async with serve(tmp_path, workers=8, per_address=20, max=40) as serving:
+        audience = serving.worker.audience
+        with ExitStack() as seats:
+            while (refusal := audience.refusal("192.0.2.1")) is None:
+                seats.enter_context(audience.seat(Visitor("192.0.2.1", "", 0)))
+            assert (len(audience), refusal) == (11, "your address has its limit of 20 consumers")
+            while (refusal := audience.refusal(f"192.0.2.{len(audience)}")) is None:
+                seats.enter_context(audience.seat(Visitor(f"192.0.2.{len(audience)}", "", 0)))
+            assert (len(audience), refusal) == (17, "this relay has its limit of 40 consumers")
+
+
+async def test_a_worker_counts_requests_up_to_the_limit_that_was_set(tmp_path: Path) -> None:
+    """A client's requests come over one connection, to one worker."""
+    async with serve(tmp_path, workers=8) as serving:
+        reply = await serving.get("/window")
+        assert (reply.headers["ratelimit-limit"], reply.headers["ratelimit-remaining"]) == ("3000", "2999")
 
 
 def test_workers_share_limits_and_number_their_consumers_apart(tmp_path: Path) -> None:

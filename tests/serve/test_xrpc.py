@@ -45,7 +45,12 @@ def test_a_page_cursor_comes_back_as_the_key_it_was_made_of(key: str) -> None:
     assert xrpc.page_param([("cursor", xrpc.page_cursor(key))]) == key
 
 
-@given(st.text(max_size=50))
+def test_an_empty_page_cursor_is_the_first_page() -> None:
+    assert xrpc.page_param([("cursor", "")]) is None
+    assert xrpc.page_param([]) is None
+
+
+@given(st.text(min_size=1, max_size=50))
 def test_any_other_page_cursor_is_refused_or_stands_for_one_key(text: str) -> None:
     """No text crashes the parser, and no two texts mean the same page."""
     try:

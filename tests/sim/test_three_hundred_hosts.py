@@ -15,18 +15,23 @@ import pytest
 import trio
 import trio.testing
 
+from relay.crawl.host import GAP_CURSOR, GAP_RESTART, GAP_SLOW
+from relay.crawl.reading import BEHIND_MAX, STAND_SECONDS
 from relay.crawl.settings import HostSettings, TierSettings
-from relay.crawl.subscription import BEHIND_MAX, GAP_CURSOR, GAP_RESTART, GAP_SLOW
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
 from relay.ingest.worker import Worker
 from relay.net.consumer_socket import ConsumerSocket
 from relay.net.server import Response
 from relay.observe.metrics import Metrics
-from relay.protocol.frame import MessageFrame, iter_messages, parse_frame
+from relay.protocol.syntax import format_datetime
+from relay.serve.explainhost import describe_host
+from relay.serve.settings import ServeRoleSettings
 from relay.store.hosts import HostRow
 from relay.store.settings import LogSettings
 from relay.store.store import Store
+from relay.verify.reasons import explain
+from relay.verify.verdict import Reason
 from relay.world.accounts import Account
 from relay.world.host import SimulatedHost
 from relay.world.messages import error_frame
@@ -34,6 +39,7 @@ from relay.world.network import Network, Shape
 from relay.world.plc import PlcServer
 from relay.world.window import websocket_message
 from tests.sim.memorynet import Listener, MemoryNet, virtual_clock
+from tests.support.log_reader import LogReader
 
 HOSTS = 300
 KINDS = ("plain", "dies", "restarts", "future", "silent", "slow", "lies", "relay", "crowded", "redirects")
@@ -43,6 +49,25 @@ LOG = LogSettings(sync=False, state_map_bytes=1 << 28, segment_bytes=256 << 20)
 MINUTE, HOUR = 60.0, 3_600.0
 CROWDED_LIMIT = 2
 LIFE_SIGN_SECONDS = 80.0
+CONTACT = "mailto:relay@example.org"
+READ = "This relay reads the stream of the host"
+BEGAN_ANEW = "read from the beginning once it is clear that its seqs began anew"
+CROWDED = f"over its limit of {CROWDED_LIMIT} accounts on this relay since 2025-"
+# What /explain/host says of each kind of host: before anybody tried them, in trouble, and after it all.
+UNTRIED = "The host has not been tried yet"
+IN_TROUBLE = {
+    "plain": READ,
+    "dies": "Connections to the host have failed many times in a row (",
+    "restarts": BEGAN_ANEW,
+    "future": "our place in its stream lies in its future",
+    "silent": "in which nothing has come since",
+    "slow": READ,
+    "lies": explain(Reason.HOST_MISMATCH),
+    "relay": "says of itself that it is a relay",
+    "crowded": CROWDED,
+    "redirects": "(HTTP status 302 instead of a WebSocket)",
+}
+IN_THE_END = IN_TROUBLE | dict.fromkeys(("dies", "restarts", "future", "silent"), READ)
 
 
 class RawSocket:
@@ -151,6 +176,19 @@ class Republic:
     def rows(self, *kinds: str) -> list[HostRow]:
         return [self.row(number) for number in self.of_kind(*kinds)]
 
+    def explain(self, number: int) -> dict[str, Any]:
+        """What the owner of the host is told."""
+        row = self.row(number)
+        with self.store.view() as view:
+            notes = view.notes(row.host_id)
+        return describe_host(row, notes, TOLD_UNDER, self.now_ms())
+
+    def check_told(self, expected: dict[str, str]) -> None:
+        """That the sentence for the kind of each host is in its summary."""
+        for number in range(len(self.names)):
+            summary = self.explain(number)["summary"]
+            assert expected[self.kind(number)] in summary, (self.names[number], summary)
+
 
 async def inline(write: Callable[..., Any], *arguments: Any) -> Any:
     await trio.lowlevel.checkpoint()
@@ -165,6 +203,9 @@ SETTINGS = IngestRoleSettings(
         tiers={"default": TierSettings(), "crowded": TierSettings(hosts=("crowded*",), account_limit=CROWDED_LIMIT)}
     ),
 )
+
+
+TOLD_UNDER = ServeRoleSettings(log=LOG, hosts=SETTINGS.hosts, mode="strict", contact=CONTACT)
 
 
 @asynccontextmanager
@@ -201,6 +242,8 @@ async def test_every_honest_host_is_read_again_by_itself_and_the_rows_say_what_i
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with republic(tmp_path) as made, reading(made):
+        assert {row.status for row in made.rows(*KINDS)} == {"idle"}
+        made.check_told(dict.fromkeys(KINDS, UNTRIED))
         for number in range(HOSTS):
             for _ in range(20 if made.kind(number) == "restarts" else 2):
                 made.write(number)
@@ -259,6 +302,7 @@ def ignore_cursors(made: Republic, number: int) -> None:
 def while_in_trouble(made: Republic) -> None:
     assert {row.status for row in made.rows("dies", "redirects")} == {"offline"}
     assert {row.status for row in made.rows("future", "relay")} == {"idle"}
+    made.check_told(IN_TROUBLE)
 
 
 def trouble_ends(made: Republic) -> None:
@@ -276,6 +320,7 @@ def trouble_ends(made: Republic) -> None:
 
 
 def in_the_end(made: Republic, before: dict[int, int]) -> None:
+    made.check_told(IN_THE_END)
     for number in made.of_kind(*HONEST):
         row = made.row(number)
         assert (row.status, row.last_error) == ("active", ""), row
@@ -283,12 +328,20 @@ def in_the_end(made: Republic, before: dict[int, int]) -> None:
         assert row.cursor == made.hosts[number].window.tip, row
     for row in made.rows("restarts"):
         assert (row.epoch, row.cursor_before, row.possible_gap) == (1, 20, GAP_RESTART)
+    for number in made.of_kind("restarts"):
+        told = made.explain(number)
+        assert (told["possibleGap"]["name"], told["restarts"]) == (GAP_RESTART, {"epoch": 1, "cursorBefore": 20})
     for row in made.rows("dies", "future", "plain", "silent", "slow"):
         assert (row.epoch, row.possible_gap) == (0, "")
     for row in made.rows("crowded"):
         assert (row.account_count, row.throttled_count) == (2 * CROWDED_LIMIT, CROWDED_LIMIT)
         assert row.over_quota_ms > START_MS
         assert row.dropped["host_quota"] > 0
+    for number in made.of_kind("crowded"):
+        told, since = made.explain(number), format_datetime(made.row(number).over_quota_ms)
+        assert (told["waitingAccounts"], told["contact"]) == (CROWDED_LIMIT, CONTACT)
+        assert told["limitReached"]["since"] == told["overQuotaSince"] == since
+        assert CONTACT in told["summary"]
     for row in made.rows("lies"):
         assert (row.status, row.accepted, row.account_count) == ("active", 0, 0)
         assert set(row.dropped) == {"host_mismatch"}
@@ -325,7 +378,7 @@ async def test_a_limit_that_rises_lets_accounts_in_oldest_first_also_after_a_res
             assert statuses(made.store, waiting) == ["", ""]
             assert (made.row(number).throttled_count, made.row(number).over_quota_ms) == (0, 0)
         for did in waiting:
-            said = [frame.payload for frame in logged(made.store) if frame.payload.get("did") == did]
+            said = [frame.payload for frame in LogReader(made.store).frames() if frame.payload.get("did") == did]
             said = [payload for payload in said if "active" in payload]
             assert [(payload["active"], payload.get("status")) for payload in said] == [
                 (False, "throttled"),
@@ -352,9 +405,32 @@ async def test_a_deleted_account_makes_room_and_a_host_over_its_rate_loses_nothi
         assert (made.row(crowded).account_count, made.row(crowded).throttled_count) == (2, 0)
         row = made.row(plain)
         assert (row.status, row.last_error) == ("throttled", "over its limit of 20 events an hour")
+        assert "over its limit of 20 events an hour on this relay" in made.explain(plain)["summary"]
+        assert made.explain(plain)["limits"]["eventsPerHour"] == 20
         await trio.sleep(4 * HOUR)
         row = made.row(plain)
         assert (row.accepted, row.status, row.last_error) == (60, "active", "")
+        assert made.explain(plain)["limitReached"] is None
+
+
+async def test_a_host_is_idle_until_it_takes_a_connection_and_active_from_then_on(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Sooner than a connection is taken for one that lasts, and without an event; and a dead one is never active."""
+    async with republic(tmp_path, hosts=9) as made:
+        plain, dead, relay = (made.of_kind(kind)[0] for kind in ("plain", "dies", "relay"))
+        made.net.dead.add(made.names[dead])
+        assert {row.status for row in made.rows(*KINDS)} == {"idle"}
+        async with reading(made):
+            await trio.sleep(STAND_SECONDS / 2)
+            assert {number: made.row(number).status for number in (plain, dead, relay)} == {
+                plain: "active",
+                dead: "idle",
+                relay: "idle",
+            }
+            assert READ in made.explain(plain)["summary"]
+            assert "The last attempt to read the host ended (" in made.explain(dead)["summary"]
+            assert IN_TROUBLE["relay"] in made.explain(relay)["summary"]
 
 
 async def test_what_may_have_lost_events_is_kept_with_its_time(
@@ -394,7 +470,8 @@ async def test_a_ban_ends_the_connection_and_its_end_begins_one_whatever_the_wor
         made.store.update_host(host_id, status="banned", since_ms=made.now_ms())
         await trio.sleep(LIFE_SIGN_SECONDS + 10)
         assert (made.hosts[number].connections, made.row(number).status) == (0, "banned")
-        made.store.update_host(host_id, status="idle", since_ms=made.now_ms(), asked_ms=made.now_ms())
+        made.store.free_host(host_id, now_ms=made.now_ms())
+        assert "about to connect to the host again" in made.explain(number)["summary"]
         await trio.sleep(LIFE_SIGN_SECONDS + 10)
         assert (made.hosts[number].connections, made.row(number).status) == (1, "active")
         made.store.update_host(host_id, cursor=0, epoch=made.row(number).epoch + 1, reconnect_ms=made.now_ms())
@@ -406,12 +483,3 @@ async def test_a_ban_ends_the_connection_and_its_end_begins_one_whatever_the_wor
 def statuses(store: Store, dids: list[str]) -> list[str]:
     with store.view() as view:
         return [account.local_status for did in dids if (account := view.account(did)) is not None]
-
-
-def logged(store: Store) -> list[MessageFrame]:
-    """Every frame of the log."""
-    reader, after, frames = store.reader(), store.window().floor_seq - 1, list[MessageFrame]()
-    while (found := reader.read(after, 1 << 20)) is not None:
-        after = found.last_seq
-        frames += [cast("MessageFrame", parse_frame(message)) for message in iter_messages(bytes(found.data))]
-    return frames

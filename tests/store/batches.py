@@ -13,6 +13,8 @@ from relay.verify.chain import AccountState
 REV = "3jzfcijpj2z2a"
 NOW_MS = 1_700_000_000_000
 FIRST_SEQ = 1_000
+SEGMENT_FRAMES = 20  # in each of `three_segments`
+_HOUR_MS = 3_600_000
 
 
 def settings(**changes: Any) -> LogSettings:
@@ -72,6 +74,18 @@ def fill(store: Store, count: int, *, time_ms: int = NOW_MS, padding: int = 0) -
     version = account.version if account is not None else 0
     for number in range(count):
         store.append(batch(item(0, version + number, number, padding=padding), time_ms=time_ms + number))
+
+
+def three_segments(data_dir: Path) -> list[Path]:
+    """The data files of a closed store: the state, two sealed segments, the active one. Each has some 20 pages."""
+    store = open_store(data_dir)
+    add_hosts(store)
+    for hour in range(3):
+        numbers = range(hour * SEGMENT_FRAMES, (hour + 1) * SEGMENT_FRAMES)
+        items = (item(number, 0, number, padding=3_000) for number in numbers)
+        store.append(batch(*items, time_ms=NOW_MS + hour * _HOUR_MS))
+    store.close()
+    return [data_dir / "state" / "data.mdb", *sorted((data_dir / "log").glob("*/data.mdb"))]
 
 
 def frames(store: Store, after_seq: int | None = None, bytes_max: int = 1 << 20) -> Iterator[tuple[int, bytes]]:

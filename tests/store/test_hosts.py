@@ -32,6 +32,12 @@ def test_adding_a_host_twice_gives_the_row_that_is_there(store: Store) -> None:
         assert view.host_named("x" * 600) is None
 
 
+def test_a_new_host_is_idle_unless_it_is_known_to_be_something_else(store: Store) -> None:
+    """Active means connected or recently heard, and nobody has tried it yet."""
+    assert store.add_host("c.example", insecure=False, now_ms=NOW_MS).status == "idle"
+    assert store.add_host("d.example", insecure=False, now_ms=NOW_MS, status="offline").status == "offline"
+
+
 def test_hosts_are_listed_in_pages_in_order_of_id(store: Store) -> None:
     with store.view() as view:
         assert [row.host_id for row in view.hosts(0, 10)] == [1, 2]

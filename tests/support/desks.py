@@ -13,17 +13,18 @@ from pathlib import Path
 import trio
 
 from relay.crawl.repostatus import RepoStatus, StatusChecks
-from relay.identity.fetch import DidGone, DirectoryFault
+from relay.identity.fetch import DidFault, DidGone, DirectoryFault
 from relay.identity.resolver import Resolver
 from relay.identity.settings import IdentitySettings
 from relay.ingest.batcher import Batcher
+from relay.ingest.judge import Desk, Judge
 from relay.ingest.ownwords import OwnWords
 from relay.ingest.settings import IngestSettings
-from relay.ingest.stream import Desk, HostStream
+from relay.ingest.stream import HostStream
 from relay.ingest.waiting import work_off
 from relay.observe.metrics import Metrics
 from relay.protocol.diddoc import DidDocument, parse_did_document
-from relay.protocol.frame import MessageFrame, iter_messages, parse_frame
+from relay.protocol.frame import MessageFrame
 from relay.store.batch import Appended, Batch
 from relay.store.settings import LogSettings
 from relay.store.store import Store
@@ -32,6 +33,7 @@ from relay.verify.identity import Identity
 from relay.world.messages import Message
 from relay.world.network import Emission, Network, Shape
 from relay.world.window import EventWindow, HostedAccount
+from tests.support.log_reader import LogReader
 
 START_MS = 1_760_000_000_000
 LOG = LogSettings(sync=False, state_map_bytes=1 << 26, segment_bytes=1 << 26, batch_ms=10)
@@ -49,20 +51,25 @@ class Country:
         self.windows = [EventWindow() for _ in urls]
         self.rows = [store.add_host(url.removeprefix("https://"), insecure=False, now_ms=START_MS) for url in urls]
         self.is_down = False
+        self.fails_after_seconds = 0.0
+        self.unanswered: set[str] = set()  # the DIDs that the directory fails for while it answers for others
         self.looked_up: Counter[str] = Counter()
         self.asked: Counter[tuple[str, str]] = Counter()
         self._epoch = trio.current_time()
-        self._read_to = store.tip().floor - 1
+        self._log = LogReader(store)
         self._frames: list[MessageFrame] = []
 
     def now_ms(self) -> int:
         return START_MS + int((trio.current_time() - self._epoch) * 1000)
 
     async def fetch(self, did: str) -> DidDocument:
-        """The directory."""
+        """The directory, and the hosts of did:web: there are none."""
         await trio.sleep(0.02)
         self.looked_up[did] += 1
-        if self.is_down:
+        if did.startswith("did:web:"):
+            raise DidFault("no such host")
+        if self.is_down or did in self.unanswered:
+            await trio.sleep(self.fails_after_seconds)
             raise DirectoryFault("connection refused")
         try:
             document = self.network.directory.document(did)
@@ -99,13 +106,7 @@ class Country:
 
     def logged(self) -> list[MessageFrame]:
         """Every frame of the log, in order."""
-        reader = self.store.reader()
-        while (found := reader.read(self._read_to, 1 << 20)) is not None:
-            self._read_to = found.last_seq
-            for message in iter_messages(bytes(found.data)):
-                frame = parse_frame(message)
-                assert isinstance(frame, MessageFrame)
-                self._frames.append(frame)
+        self._frames += self._log.frames()
         return self._frames
 
     def story(self, did: str) -> list[str]:
@@ -125,7 +126,7 @@ class Country:
 
 
 class OneWorker:
-    """The parts of one worker that judge and append, with a stream for each host it was given."""
+    """The parts of one worker that judge and append, with a judge for each host it was given."""
 
     def __init__(self, country: Country, nursery: trio.Nursery, identity: IdentitySettings) -> None:
         self.country = country
@@ -135,7 +136,7 @@ class OneWorker:
         self.words = OwnWords(country.store, self.batcher, self.metrics, country.now_ms)
         self.held: trio.Event | None = None
         self._nursery = nursery
-        self._streams: dict[int, HostStream] = {}
+        self._judges: dict[int, Judge] = {}
         self.desk = Desk(
             store=country.store,
             resolver=self.resolver,
@@ -149,25 +150,24 @@ class OneWorker:
             start_lane=self._start_lane,
         )
 
-    def stream(self, host: int) -> HostStream:
-        """The stream of host number `host`, from its stored cursor."""
-        if host not in self._streams:
+    def judge(self, host: int) -> Judge:
+        """Where the events of host number `host` are judged, from its stored cursor on."""
+        if host not in self._judges:
             row = self.country.rows[host]
             with self.country.store.view() as view:
                 stored = view.host(row.host_id)
             assert stored is not None
-            self._streams[host] = HostStream(
-                HostView(row.host_id, row.hostname, stored.epoch, "ratchet"), stored.cursor, self.desk
-            )
-        return self._streams[host]
+            view_of_host = HostView(row.host_id, row.hostname, stored.epoch, "ratchet")
+            self._judges[host] = Judge(view_of_host, stored.cursor, self.desk)
+        return self._judges[host]
 
     def receive(self, host: int, *messages: bytes) -> None:
-        self.stream(host).take(messages)
+        HostStream(self.judge(host)).take(messages)
 
     async def settled(self) -> None:
         """Until nothing is in flight, whatever has to be waited for."""
         with trio.fail_after(SETTLED_SECONDS_MAX):
-            while any(stream.in_flight or stream.lanes_waiting for stream in self._streams.values()):  # noqa: ASYNC110 -- no event for this, and virtual time
+            while any(judge.place.in_flight or judge.lanes for judge in self._judges.values()):  # noqa: ASYNC110 -- no event for this, and virtual time
                 await trio.sleep(0.05)
         await trio.sleep(0.5)  # what is queued is appended
 
@@ -188,8 +188,8 @@ class OneWorker:
             await self.held.wait()
         return self.country.store.append(batch)
 
-    def _start_lane(self, stream: HostStream, did: str) -> None:
-        self._nursery.start_soon(work_off, stream, did)
+    def _start_lane(self, judge: Judge, did: str) -> None:
+        self._nursery.start_soon(work_off, judge, did)
 
 
 @asynccontextmanager

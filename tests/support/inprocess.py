@@ -11,20 +11,21 @@ from typing import Any
 import trio
 
 from relay.app.listening import bind_control
-from relay.crawl.settings import TRUSTED_TIER, HostSettings
+from relay.crawl.settings import TRUSTED_DEFAULTS, HostSettings
 from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
 from relay.ingest.worker import Worker, in_one_thread
 from relay.observe.metrics import Metrics
-from relay.protocol.frame import MessageFrame, iter_messages, parse_frame
+from relay.protocol.frame import MessageFrame
 from relay.store.settings import LogSettings
 from relay.store.store import Store
 from relay.world.network import Emission
 from relay.world.stage import Stage
+from tests.support.log_reader import LogReader
 
 LOG = LogSettings(sync=False, state_map_bytes=1 << 28, batch_ms=2)
 
-EVERYBODY = replace(TRUSTED_TIER, hosts=("*",))
+EVERYBODY = replace(TRUSTED_DEFAULTS, hosts=("*",))
 
 
 class Ingest:
@@ -33,19 +34,13 @@ class Ingest:
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self.store = store
         self.metrics = metrics
-        self._reader = store.reader()
-        self._read_to = store.window().floor_seq - 1
-        self.frames: list[MessageFrame] = []
+        self._log = LogReader(store)
+        self._frames: list[MessageFrame] = []
 
     def logged(self) -> list[MessageFrame]:
         """All frames of the log so far, in order."""
-        while (found := self._reader.read(self._read_to, 1 << 20)) is not None:
-            self._read_to = found.last_seq
-            for message in iter_messages(bytes(found.data)):
-                frame = parse_frame(message)
-                assert isinstance(frame, MessageFrame)
-                self.frames.append(frame)
-        return self.frames
+        self._frames += self._log.frames()
+        return self._frames
 
     def dropped(self) -> Counter[str]:
         """Drops by reason, from the metrics."""

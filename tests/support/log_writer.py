@@ -28,7 +28,7 @@ class LogWriter:
         self.time_ms = START_MS
         self._versions: dict[str, int] = {}
         self._upstream_seq = 0
-        self.host = store.add_host(HOSTNAME, insecure=False, now_ms=START_MS)
+        self.host = store.add_host(HOSTNAME, insecure=False, now_ms=START_MS, status="active")
 
     @property
     def tip(self) -> int:

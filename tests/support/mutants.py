@@ -155,10 +155,6 @@ def _after_the_end(victim: Victim) -> Sequence[Message]:
     return [account_message(victim.did, "deactivated"), victim.follow]
 
 
-def _without_root(victim: Victim, blocks: dict[Link, bytes]) -> None:
-    del blocks[victim.account.repo.tree.cid]
-
-
 def _other_tree(root: Callable[[], Node]) -> Make:
     """The good commit over a root node of the attacker's making."""
 
@@ -226,11 +222,7 @@ WRONG = [
         Reason.COMMIT_DID_MISMATCH,
     ),
     Case("another rev inside", _field(rev=tid(NOW_MS * 1000 + 77, 0)), Reason.COMMIT_REV_MISMATCH),
-    Case(
-        "high S",
-        _sig(lambda sig: sig[:32] + (_K256_ORDER - int.from_bytes(sig[32:])).to_bytes(32)),
-        Reason.SIGNATURE_FORMAT,
-    ),
+    Case("high S", _sig(_high), Reason.SIGNATURE_FORMAT),
     Case("a DER signature", _sig(_der), Reason.SIGNATURE_FORMAT),
     Case("another key", _by_another_key, Reason.SIGNATURE_INVALID),
     Case("an unknown action", _ops(lambda ops: [{**ops[0], "action": "move"}, *ops[1:]]), Reason.OPS_INVALID),

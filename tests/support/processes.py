@@ -126,7 +126,9 @@ class RelayProcess:
         assert self._process is None or self._process.poll() is not None, "it still runs"
         self._read_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([*RELAY, "run"], stderr=log, cwd=self.folder, env=environ(self._environ))
+            self._process = subprocess.Popen(
+                [*RELAY, "run"], stdin=subprocess.DEVNULL, stderr=log, cwd=self.folder, env=environ(self._environ)
+            )
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -144,8 +146,8 @@ class RelayProcess:
         self.process.send_signal(signal.SIGTERM)
         return await self.ended()
 
-    def close(self) -> None:
-        """No process is left afterwards."""
+    def end(self) -> None:
+        """No process is left afterwards. It can be started again: what the log holds stays, what was in flight goes."""
         pids = self.pids()
         if self._process is not None:
             self._process.kill()
@@ -158,6 +160,10 @@ class RelayProcess:
         while any(map(_is_worker, pids.values())):
             assert time.monotonic() < give_up, "a killed worker does not end"
             time.sleep(LOOK_EVERY_SECONDS)
+
+    def close(self) -> None:
+        """No process is left afterwards, and the ports are free."""
+        self.end()
         for holder in self._reserved:
             holder.close()
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from relay.ingest.pipeline import read_message
 from relay.protocol.events import AccountScoped
 from relay.protocol.frame import MessageFrame
+from relay.world.corpus import read_frames
 from relay.world.directory import Directory
-from tests.support.shared import read_frames
 
 
 class Recorded(NamedTuple):

@@ -119,9 +119,10 @@ async def serve(
     settings: ServeRoleSettings | None = None,
     *,
     log: LogSettings = LOG,
+    workers: int = 1,
     **consumers: Any,
 ) -> AsyncGenerator[Serving, None]:
-    """A worker over a new, empty store. `consumers` are fields of `ConsumerSettings`."""
+    """One of `workers` over a new, empty store. `consumers` are fields of `ConsumerSettings`."""
     chosen = settings or ServeRoleSettings(log=log, consumers=ConsumerSettings(**consumers))
     store = Store.open(tmp_path / "data", log, create=True, now_ms=time.time_ns() // 1_000_000)
     try:
@@ -141,7 +142,7 @@ async def serve(
             store,
             metrics,
             index=0,
-            count=1,
+            count=workers,
             offload=inline,
             now_ms=now_ms,
             disk_free=lambda: serving.free_bytes,

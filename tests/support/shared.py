@@ -18,16 +18,3 @@ def shared_dir() -> Path:
     if not found.is_dir():
         pytest.skip(f"no shared vectors and recordings at {found} (set RELAY_SHARED to their folder)")
     return found
-
-
-def read_frames(path: Path) -> list[bytes]:
-    """The messages of a recording: 4-byte big-endian length and the bytes of one frame, repeated to the end."""
-    data = path.read_bytes()
-    frames = []
-    offset = 0
-    while offset < len(data):
-        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
-        assert end <= len(data), f"{path} is cut short at byte {offset}"
-        frames.append(data[offset + 4 : end])
-        offset = end
-    return frames

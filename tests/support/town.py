@@ -141,8 +141,8 @@ class Town:
         with trio.move_on_after(ARRIVAL_SECONDS_MAX):
             await self.scorecard.wait_complete()
         card = self.scorecard
-        assert card.faults == []
-        assert card.events_received == card.events_to_pass
+        assert card.faults == [], card.faults
+        assert card.events_received == card.events_to_pass, f"{card.events_received} of {card.events_to_pass}"
 
     async def judge(self) -> None:
         """Nothing lost, nothing repeated, nothing else, in order; and the log holds the very bytes that were sent."""
@@ -177,17 +177,24 @@ class Town:
 
 @asynccontextmanager
 async def town(relay: RelayProcess, *, hosts: int, accounts: int, seed: int) -> AsyncGenerator[Town, None]:
-    """Open a town, have the relay subscribe to all of it, and watch."""
+    """Open a town, have the relay subscribe to all of it, and watch.
+
+    When the test fails the relay's processes end too: what they still have in flight would come out in the next town.
+    """
     made = Town(relay, hosts, accounts, seed)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(partial(made.plc.serve, relay.plc))
-        for host, port in zip(made.hosts, made.ports, strict=True):
-            await nursery.start(partial(host.serve, port))
-        for number in range(hosts):
-            assert (await relay.request_crawl(f"http://{made.hostname(number)}")).status == 200
-        await until(lambda: all(host.connections for host in made.hosts))
-        made.first_seq = (await relay.window())[1] + 1
-        made.scorecard.last_seq = made.first_seq - 1
-        nursery.start_soon(made.watch)
-        yield made
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(made.plc.serve, relay.plc))
+            for host, port in zip(made.hosts, made.ports, strict=True):
+                await nursery.start(partial(host.serve, port))
+            for number in range(hosts):
+                assert (await relay.request_crawl(f"http://{made.hostname(number)}")).status == 200
+            await until(lambda: all(host.connections for host in made.hosts))
+            made.first_seq = (await relay.window())[1] + 1
+            made.scorecard.last_seq = made.first_seq - 1
+            nursery.start_soon(made.watch)
+            yield made
+            nursery.cancel_scope.cancel()
+    except BaseException:
+        relay.end()
+        raise

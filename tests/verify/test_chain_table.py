@@ -64,13 +64,33 @@ KINDS = {"create": CHANGES[:1], "update": CHANGES[1:2], "delete": CHANGES[2:], "
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_commit_that_follows_on_the_stored_one_is_proven(kind: str, mode: str) -> None:
-    """Checklist 198 to 201, 215."""
+    """Checklist 73, 198 to 201, 215. A commit without ops proves nothing, and so ends no ratchet."""
     scene = Scene()
     account = grown(scene)
     verdict = accepted(judge(scene, commit(scene, KINDS[kind]), account, mode))
 
-    assert told(verdict) == {"proven"}
+    assert told(verdict) == ({"proven"} if KINDS[kind] else set())
     assert verdict.state.data == bytes(scene.account.repo.tree.cid)[4:]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_commit_without_ops_is_held_to_its_tree(mode: str) -> None:
+    """Checklist 215: `data` is `prevData`. The root need not be there, but if it is, it is a node."""
+    scene = Scene()
+    account = grown(scene)
+    message = commit(scene, [])
+    blocks = blocks_of(message)
+    del blocks[scene.account.repo.tree.cid]
+    assert told(judge(scene, with_blocks(message, blocks), account, mode)) == set()
+    other = altered(message, prevData=cid_of(b"else"))
+    assert reason(judge(scene, other, account, mode)) is Reason.INVERSION_MISMATCH
+
+    garbage = encode({"no": "node"})
+    signed = resigned(scene, message, lambda fields: fields.update(data=cid_of(garbage)))
+    forged = altered(with_blocks(signed, {**blocks_of(signed), cid_of(garbage): garbage}), prevData=cid_of(garbage))
+    assert reason(judge(scene, forged, account, mode)) is Reason.MST_INVALID
+    if mode != STRICT:
+        assert reason(judge(scene, without(forged, "prevData"), account, mode)) is Reason.MST_INVALID
 
 
 # First commits.
@@ -256,6 +276,7 @@ def test_ops_are_judged_after_the_signature() -> None:
 def test_ops_that_do_not_fit_the_tree(
     change: Callable[[list[dict[str, Value]]], list[Value]], expected: Reason
 ) -> None:
+    """Checklist 72, 204, 205, 207."""
     scene = Scene()
     account = grown(scene)
     message = commit(scene, CHANGES)
@@ -278,6 +299,25 @@ def test_a_slice_without_a_node_that_is_needed() -> None:
     blocks = blocks_of(message)
     del blocks[scene.account.repo.tree.cid]
     assert reason(judge(scene, with_blocks(message, blocks), account)) is Reason.SLICE_INCOMPLETE
+
+
+def test_a_node_may_be_missing_below_a_top_that_is_pruned() -> None:
+    """Checklist 208, 210: the ops may be right, and the reason says what is wrong."""
+    scene = Scene()
+    commit(scene, [Write(path, RECORD) for path in PATHS if key_layer(path.encode()) == 0])
+    account = scene.stored()
+    leaf = scene.account.repo.tree.cid
+    tops = (f"com.example.note/z{number}" for number in range(10_000))
+    message = commit(scene, [Write(next(path for path in tops if key_layer(path.encode()) == 3), RECORD)])
+    between = [child for child in scene.account.repo.tree.children if child is not None]
+    while between[-1].cid != leaf:
+        between += [child for child in between[-1].children if child is not None]
+    assert len(between) == 3
+    for node, expected in zip(between, [Reason.SLICE_INCOMPLETE] * 2 + [None], strict=True):
+        blocks = blocks_of(message)
+        blocks.pop(node.cid, None)
+        verdict = judge(scene, with_blocks(message, blocks), account)
+        assert told(verdict) == {"proven"} if expected is None else reason(verdict) is expected
 
 
 def test_a_slice_without_a_record() -> None:

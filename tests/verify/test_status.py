@@ -59,6 +59,20 @@ def test_the_stored_host_may_speak_for_a_did_that_is_gone() -> None:
         assert drop.reason is Reason.IDENTITY_TOMBSTONED
 
 
+def test_a_did_that_is_gone_is_deleted_and_nothing_else() -> None:
+    """Checklist 145: its host says so once; no other word passes, before or after."""
+    gone = SCENE.identity(tombstone=True, host=None, key=None)
+    asleep, deleted = (SCENE.known(upstream_active=False, upstream_status=word) for word in ("deactivated", "deleted"))
+    farewell = status(False, "deleted")
+
+    assert isinstance(judge_account(farewell, gone, asleep, HOME, refreshed=True), Accept)
+    refused = [(farewell, deleted)]
+    others = [status(False, "suspended"), status(False), status(True, "deleted"), status(True)]
+    refused += [(event, account) for event in others for account in (SCENE.known(), asleep, deleted)]
+    for event, account in refused:
+        assert judge_account(event, gone, account, HOME, refreshed=True) == Drop(Reason.IDENTITY_TOMBSTONED)
+
+
 def test_replayed_status_and_identity_are_no_faults() -> None:
     account = SCENE.known(upstream_seq=5)
     replayed = Drop(Reason.REPLAYED)
@@ -87,6 +101,17 @@ def test_identity_passes_when_a_fresh_document_names_its_host() -> None:
     assert still.reason is Reason.HOST_MISMATCH
 
 
+def test_identity_of_a_did_that_is_gone_passes_from_the_stored_host_only() -> None:
+    """Checklist 181: any host can send one for any DID, and no document names one any more."""
+    event = IdentityEvent(6, SCENE.did, None)
+    gone = SCENE.identity(tombstone=True, host=None, key=None)
+    assert isinstance(judge_identity(event, gone, SCENE.known(), HOME, refreshed=True), Accept)
+    for account, host in ((SCENE.known(), ELSEWHERE), (NO_ACCOUNT, HOME)):
+        drop = judge_identity(event, gone, account, host, refreshed=True)
+        assert isinstance(drop, Drop)
+        assert drop.reason is Reason.HOST_MISMATCH
+
+
 @pytest.mark.parametrize(
     ("state", "told"),
     [
@@ -94,13 +119,15 @@ def test_identity_passes_when_a_fresh_document_names_its_host() -> None:
         (AccountState(upstream_status="throttled"), (True, "throttled")),
         (AccountState(upstream_active=False), (False, None)),
         (AccountState(upstream_active=False, upstream_status="suspended"), (False, "suspended")),
+        (AccountState(upstream_active=False, upstream_status="frozen"), (False, "frozen")),
+        (AccountState(upstream_status="desynchronized"), (True, "desynchronized")),
         (AccountState(local_status="takendown"), (False, "takendown")),
         (DELETED_AND_TAKEN_DOWN, (False, "takendown")),
         (AccountState(local_status="throttled"), (False, "throttled")),
     ],
 )
 def test_effective_status(state: AccountState, told: tuple[bool, str | None]) -> None:
-    """Checklist 173."""
+    """Checklist 173, 176, 177."""
     assert effective_status(state) == told
 
 

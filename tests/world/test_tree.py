@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.world.dagcbor import Link, Value, cid_of, cid_text, encode
-from relay.world.tree import Node, build, empty_tree, encode_node, key_layer, put, remove, seal, shared_prefix
+from relay.world.tree import Node, empty_tree, encode_node, key_layer, put, remove, seal, shared_prefix
 from relay.world.treewalk import get, inversion_path, items, nth, search_path
 from tests.support.shared import shared_dir
+from tests.support.trees import blocks_of, nodes_of, tree_of
 
 LEAF = Link(bytes.fromhex("01711220" + "9d156bc3f3a520066252c708a9361fd3d089223842500e3713d404fdccb33cef"))
 RECORD = "com.example.record/"
@@ -42,18 +43,8 @@ KNOWN_ROOTS = [
 ]
 
 
-def tree_of(keys: list[str]) -> Node:
-    tree = build((key.encode(), LEAF) for key in keys)
-    seal(tree)
-    return tree
-
-
-def nodes_of(tree: Node) -> list[Node]:
-    return [tree, *(node for child in tree.children if child is not None for node in nodes_of(child))]
-
-
-def blocks_of(tree: Node) -> dict[bytes, bytes]:
-    return {node.cid: node.block for node in nodes_of(tree)}
+def tree_over(keys: list[str]) -> Node:
+    return tree_of(dict.fromkeys((key.encode() for key in keys), LEAF))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +57,7 @@ def test_known_layers(key: str, layer: int) -> None:
 
 @pytest.mark.parametrize(("parts", "root"), KNOWN_ROOTS)
 def test_known_roots_of_the_definition(parts: str, root: str) -> None:
-    assert cid_text(tree_of(rkeys(parts)).cid) == root
+    assert cid_text(tree_over(rkeys(parts)).cid) == root
 
 
 @pytest.mark.parametrize(("parts", "root"), KNOWN_ROOTS)
@@ -84,7 +75,7 @@ def test_known_root_of_the_example_keys() -> None:
     keys = (shared_dir() / "vectors/atproto/mst/example_keys.txt").read_text().split()
     assert len(keys) == 156
 
-    assert cid_text(tree_of(keys).cid) == "bafyreicp3ghg3qdepi7bx3letryyerzfoky5htzymzljibxhd3m3z3xfb4"
+    assert cid_text(tree_over(keys).cid) == "bafyreicp3ghg3qdepi7bx3letryyerzfoky5htzymzljibxhd3m3z3xfb4"
 
 
 def test_layer_and_prefix_vectors() -> None:
@@ -99,7 +90,7 @@ def test_commit_proof_vectors() -> None:
     """Both roots of each fixture, and every node it wants shipped is new or on an inversion path."""
     path = shared_dir() / "vectors/atproto/firehose/commit-proof-fixtures.json"
     for case in json.loads(path.read_text()):
-        before = tree_of(case["keys"])
+        before = tree_over(case["keys"])
         after = before
         for key in case["adds"]:
             after = put(after, key.encode(), LEAF)
@@ -115,7 +106,7 @@ def test_commit_proof_vectors() -> None:
 
 def test_a_node_is_encoded_as_the_generic_encoder_would() -> None:
     """The spliced node encoding is the map of protocol.md section 8, for nodes of all shapes."""
-    tree = tree_of([f"{RECORD}{number}" for number in range(400)] + ["a/" + "x" * 300, "a/" + "x" * 299])
+    tree = tree_over([f"{RECORD}{number}" for number in range(400)] + ["a/" + "x" * 300, "a/" + "x" * 299])
     for node in nodes_of(tree):
         entries: list[Value] = []
         previous = b""
@@ -159,8 +150,7 @@ def test_changing_a_tree_gives_the_tree_of_the_definition(changes: list[tuple[st
             with pytest.raises(KeyError):
                 remove(tree, key)
         seal(tree)
-        expected = build(records.items())
-        seal(expected)
+        expected = tree_of(records)
 
         assert tree.cid == expected.cid
         assert blocks_of(tree) == blocks_of(expected)
@@ -173,8 +163,7 @@ def test_seal_answers_all_nodes_that_are_new(
     base: list[tuple[str, bytes | None]], changes: list[tuple[str, bytes | None]]
 ) -> None:
     """No node of the changed tree is outside of the old tree and of what `seal` gave out."""
-    old = build({key.encode(): cid(mark) for key, mark in base if mark is not None}.items())
-    seal(old)
+    old = tree_of({key.encode(): cid(mark) for key, mark in base if mark is not None})
     new = old
     for key, mark in changes:
         if mark is not None:
@@ -190,8 +179,7 @@ def test_walking() -> None:
     """`items` and `nth` follow key order, `get` finds what is there, paths start at the root and end at the key."""
     rng = random.Random(5)
     records = {f"a/{rng.randrange(10**6)}".encode(): cid_of(bytes([number])) for number in range(200)}
-    tree = build(records.items())
-    seal(tree)
+    tree = tree_of(records)
 
     assert list(items(tree)) == sorted(records.items())
     assert [nth(tree, index) for index in range(tree.count)] == sorted(records)
@@ -208,7 +196,7 @@ def test_walking() -> None:
 
 def test_inversion_path_reaches_the_neighbours() -> None:
     """For each key, the nodes that hold the keys right before and after it are on its inversion path."""
-    tree = tree_of([f"a/{number}" for number in range(2000)])
+    tree = tree_over([f"a/{number}" for number in range(2000)])
     keys = [key for key, _ in items(tree)]
     for before, key, after in zip(keys, keys[1:], keys[2:], strict=False):
         held = {held for node in inversion_path(tree, key) for held in node.keys}

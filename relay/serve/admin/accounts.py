@@ -1,7 +1,7 @@
 """Accounts for operators: look one up, list them, take one down and restore it.
 
 Owns the requests and the list of takedowns. That a takedown stops content and emits `#account` is the store's doing
-(`relay.store.standing`); what a DID's row means to consumers is `relay.verify.chain`'s.
+(`relay.store.localstatus`); what a DID's row means to consumers is `relay.verify.chain`'s.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,25 +9,24 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import trio
 
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.cid import DAG_CBOR_PREFIX, to_text
 from relay.protocol.syntax import format_datetime
+from relay.serve.accountpages import account_page
 from relay.serve.admin.hostviews import describe_note
-from relay.serve.admin.inputs import body_of, did_of, known_host, success
+from relay.serve.admin.inputs import did_of, known_host, success
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, QUERY, Route
-from relay.serve.xrpc import Refusal, bad_request, did_param, limit_param, optional, page_cursor, page_param
-from relay.store.policy import TAKEDOWN, Takedown, decoded, encoded
+from relay.serve.xrpc import Refusal, bad_request, body_of, did_param, limit_param, optional, page_cursor, page_param
+from relay.store.policy import TAKEDOWN, Takedown, decoded
 from relay.store.store import Store
 from relay.store.view import View
 from relay.verify.chain import AccountState, effective_status
 
 TAKEDOWNS_PER_PAGE = 500
 LOCAL_STATUSES = ("takendown", "suspended", "throttled")
-_ROWS_PER_TXN = 128
-_READS_MAX = 16  # of the account table for one page; among few hits a page may be short, or empty
+_READS_MAX = 16  # of the account table for one page; among few hits it may be short, or empty
 
 
 class DidBody(msgspec.Struct, frozen=True):
@@ -56,16 +55,13 @@ class Accounts:
     async def take_down(self, request: Request) -> Response:
         """`repo/takeDown`: no content of the account from now on; consumers are told by `#account`."""
         body = self._known(request)
-        entry = encoded(Takedown(self._now_ms(), body.purge))
-        await self._offload(partial(self._store.set_policy, TAKEDOWN + body.did, entry))
-        await self._set_status(body.did, "takendown")
+        await self._offload(partial(self._store.take_down, body.did, now_ms=self._now_ms(), purge=body.purge))
         return success()
 
     async def restore(self, request: Request) -> Response:
         """`repo/reverseTakedown`: the status of its host shows again; lifts a throttle too, as the reference does."""
         body = self._known(request)
-        await self._set_status(body.did, "")
-        await self._offload(partial(self._store.set_policy, TAKEDOWN + body.did, None))
+        await self._offload(partial(self._store.restore, body.did, now_ms=self._now_ms()))
         return success()
 
     async def takedowns(self, request: Request) -> Response:
@@ -82,23 +78,22 @@ class Accounts:
 
     async def page(self, request: Request) -> Response:
         """`GET /admin/accounts`: in order of DID; `hostname`, `local` (a local status), `cursor`, `limit`."""
-        limit, after = limit_param(request.query, 100), page_param(request.query)
+        limit, after = limit_param(request.query, 100), page_param(request.query) or ""
         hostname, local = optional(request.query, "hostname"), optional(request.query, "local") or ""
         if local and local not in LOCAL_STATUSES:
             raise bad_request(f"local must be one of {', '.join(LOCAL_STATUSES)}")
         host_id = known_host(self._store, hostname).host_id if hostname else None
-        accounts: list[dict[str, Any]] = []
-        for _ in range(_READS_MAX):
-            with self._store.view() as view:
-                rows = view.accounts(after or "", min(_ROWS_PER_TXN, limit - len(accounts)), host_id)
-            accounts += [_summary(did, row) for did, row in rows.accounts if local in ("", row.local_status)]
-            after = rows.next_after
-            if after is None or len(accounts) == limit:
-                break
-            await trio.lowlevel.checkpoint()
-        answer: dict[str, Any] = {"accounts": accounts}
-        if after is not None:
-            answer["cursor"] = page_cursor(after)
+        found = await account_page(
+            self._store,
+            after,
+            limit,
+            lambda row: local in ("", row.local_status),
+            reads_max=_READS_MAX,
+            host_id=host_id,
+        )
+        answer: dict[str, Any] = {"accounts": [_summary(did, row) for did, row in found.accounts]}
+        if found.next_after is not None:
+            answer["cursor"] = page_cursor(found.next_after)
         return json_response(200, answer)
 
     async def account(self, request: Request) -> Response:
@@ -112,15 +107,12 @@ class Accounts:
         return json_response(200, answer)
 
     def _known(self, request: Request) -> DidBody:
-        body = body_of(request, DidBody, '{"did": "did:plc:..."}')
+        body = body_of(request.body, DidBody, '{"did": "did:plc:..."}')
         did_of(body.did)
         with self._store.view() as view:
             if view.account(body.did) is None:
                 raise _unknown()
         return body
-
-    async def _set_status(self, did: str, status: str) -> None:
-        await self._offload(partial(self._store.set_local_status, did, status, now_ms=self._now_ms()))
 
 
 def _unknown() -> Refusal:

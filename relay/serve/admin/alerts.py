@@ -11,10 +11,10 @@ import msgspec
 
 from relay.net.exchange import Request, Response
 from relay.protocol.syntax import is_datetime
-from relay.serve.admin.inputs import body_of, known_host, success
+from relay.serve.admin.inputs import known_host, success
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, Route
-from relay.serve.xrpc import bad_request
+from relay.serve.xrpc import bad_request, body_of
 from relay.store.policy import ALERT, Alert, decoded, encoded
 from relay.store.store import Store
 
@@ -46,7 +46,7 @@ class Alerts:
 
     async def sent(self, request: Request) -> Response:
         """`alerts/accountLimitSent`: remember it, unless something newer is known."""
-        body = body_of(request, AlertBody, _EXAMPLE)
+        body = body_of(request.body, AlertBody, _EXAMPLE)
         if body.kind not in ("warning", "recovery") or body.hostID <= 0 or not is_datetime(body.sentAt):
             raise bad_request(f"the body must be JSON of the form {_EXAMPLE}")
         host = known_host(self._store, body.hostname)

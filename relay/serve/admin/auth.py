@@ -10,15 +10,16 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
+from math import ceil
 from urllib.parse import urlsplit
 
 import trio
 
 from relay.net.exchange import Request
-from relay.net.limiter import Keyed, TokenBucket
 from relay.observe.logs import get_logger
 from relay.serve.admin.session import COOKIE, Sessions, cookie_value
 from relay.serve.audience import address_group
+from relay.serve.ratelimit import shared_buckets
 from relay.serve.xrpc import Refusal
 
 USER = "admin"
@@ -40,15 +41,23 @@ log = get_logger("serve.admin")
 
 
 class Gate:
-    """Lets requests of operators through. `passwords` may be several, so that they can be changed without a gap."""
+    """Lets requests of operators through. `passwords` may be several, so that they can be changed without a gap.
+
+    Failures of an address are bounded over all `workers` together, of which this is one.
+    """
 
     def __init__(
-        self, passwords: tuple[str, ...], sessions: Sessions, *, clock: Callable[[], float] = trio.current_time
+        self,
+        passwords: tuple[str, ...],
+        sessions: Sessions,
+        *,
+        workers: int = 1,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._digests = tuple(_digest(password) for password in passwords)
         self._sessions = sessions
         self._clock = clock
-        self._failures = Keyed(lambda now: TokenBucket(1 / FAILURE_REFILL_SECONDS, FAILURES_BURST, now), _ADDRESSES_MAX)
+        self._failures = shared_buckets(1 / FAILURE_REFILL_SECONDS, FAILURES_BURST, workers, _ADDRESSES_MAX)
         self._delayed = 0
         self.failed = 0
 
@@ -75,15 +84,16 @@ class Gate:
         """Raise `Refusal`, late, unless this is one of the passwords; None stands for credentials that are none."""
         self.check_open()
         bucket = self._failures.get(address_group(request.client), self._clock())
-        if bucket.delay_seconds(self._clock()) > 0:
-            raise _too_many()
+        wait_seconds = bucket.delay_seconds(self._clock())
+        if wait_seconds > 0:
+            raise _too_many(wait_seconds)
         if password is not None and self._is_right(password):
             return
         bucket.take(self._clock())
         self.failed += 1
         log.warning("admin_login_failed", address=request.client, failed=self.failed)
         if self._delayed >= _DELAYED_MAX:
-            raise _too_many()
+            raise _too_many(FAILURE_REFILL_SECONDS)
         self._delayed += 1
         try:
             await trio.sleep(FAILURE_SECONDS)
@@ -134,6 +144,6 @@ def _unauthorized(request: Request, message: str) -> Refusal:
     return Refusal(401, "AuthRequired", message, () if PAGE_HEADER in request.headers else _CHALLENGE)
 
 
-def _too_many() -> Refusal:
-    retry = (("Retry-After", f"{FAILURE_REFILL_SECONDS:.0f}"),)
+def _too_many(wait_seconds: float) -> Refusal:
+    retry = (("Retry-After", str(ceil(wait_seconds))),)
     return Refusal(429, "RateLimitExceeded", "too many failed logins from your address; wait a little", retry)

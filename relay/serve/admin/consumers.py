@@ -2,20 +2,13 @@
 
 from collections.abc import Iterator
 
-import msgspec
-
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.syntax import format_datetime
-from relay.serve.admin.inputs import body_of, success
+from relay.serve.admin.inputs import success
 from relay.serve.admin.peers import Peers
+from relay.serve.control import KICK_EXAMPLE, KickBody
 from relay.serve.routes import PROCEDURE, QUERY, Route
-from relay.serve.xrpc import Refusal
-
-
-class KickBody(msgspec.Struct, frozen=True):
-    """The consumer to send away, by the `id` of the list."""
-
-    id: int
+from relay.serve.xrpc import Refusal, body_of
 
 
 class Consumers:
@@ -38,7 +31,7 @@ class Consumers:
 
     async def kick(self, request: Request) -> Response:
         """`consumers/kick`: end one connection; the consumer may come back with its cursor."""
-        consumer_id = body_of(request, KickBody, '{"id": 5}').id
+        consumer_id = body_of(request.body, KickBody, KICK_EXAMPLE).id
         if not await self._peers.kick(consumer_id):
             raise Refusal(404, "ConsumerNotFound", "no worker has this consumer")
         return success()

@@ -9,19 +9,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.syntax import format_datetime
-from relay.serve.admin.figures import Figures
-from relay.serve.admin.hosts import banned, revived
-from relay.serve.admin.inputs import body_of, flag, success, whole_number
+from relay.serve.admin.inputs import flag, success, whole_number
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, QUERY, Route
-from relay.serve.xrpc import Refusal, bad_request
-from relay.store.hosts import HostRow
-from relay.store.policy import DOMAIN_BAN, NEW_PER_DAY, REQUEST_CRAWL, DomainBan, decoded, encoded, suffixes
+from relay.serve.xrpc import Refusal, bad_request, body_of
+from relay.store.policy import DOMAIN_BAN, NEW_PER_DAY, REQUEST_CRAWL, DomainBan, decoded, encoded
 from relay.store.store import Store
 
 PER_DAY_MAX = 1_000_000_000
@@ -36,14 +31,12 @@ class Domains:
         self,
         store: Store,
         settings: HostSettings,
-        figures: Figures,
         *,
         offload: Offload,
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._settings = settings
-        self._figures = figures
         self._offload = offload
         self._now_ms = now_ms
 
@@ -74,37 +67,14 @@ class Domains:
             value = view.policy_value(DOMAIN_BAN + domain)
             if value is None and len(view.policy_page(DOMAIN_BAN, "", BANS_MAX)) >= BANS_MAX:
                 raise Refusal(400, "TooManyBans", f"there are {BANS_MAX} domain bans already")
-        known = decoded(value, DomainBan) if value is not None else DomainBan(self._now_ms())
-        rows = await self._below(domain)
-        fresh = [row.host_id for row in rows if row.status != "banned"]
-        entry = DomainBan(known.since_ms, tuple(dict.fromkeys((*known.host_ids, *fresh))))
-        await self._set(DOMAIN_BAN + domain, entry)
-        await self._change(dict.fromkeys(fresh, banned(self._now_ms())))
+        await self._offload(partial(self._store.ban_domain, domain, now_ms=self._now_ms()))
         return success()
 
     async def unban(self, request: Request) -> Response:
         """`subs/unbanDomain`: the hosts that this ban banned come back, or pass to another ban that holds for them."""
         domain = _domain(request)
-        with self._store.view() as view:
-            value = view.policy_value(DOMAIN_BAN + domain)
-        if value is None:
+        if not await self._offload(partial(self._store.free_domain, domain, now_ms=self._now_ms())):
             raise Refusal(404, "NotFound", "the domain is not banned")
-        await self._set(DOMAIN_BAN + domain, None)
-        mine = set(decoded(value, DomainBan).host_ids)
-        free: dict[int, dict[str, Any]] = {}
-        for row in await self._below(domain):
-            if row.host_id not in mine or row.status != "banned":
-                continue
-            with self._store.view() as view:
-                other = view.domain_ban(row.hostname)
-                entry = view.policy_value(DOMAIN_BAN + other) if other is not None else None
-            if other is None or entry is None:
-                free[row.host_id] = revived(self._now_ms())
-            else:
-                held = decoded(entry, DomainBan)
-                taken = msgspec.structs.replace(held, host_ids=(*held.host_ids, row.host_id))
-                await self._set(DOMAIN_BAN + other, taken)
-        await self._change(free)
         return success()
 
     async def enabled(self, _request: Request) -> Response:
@@ -130,22 +100,13 @@ class Domains:
             value = view.policy_value(name)
         return default if value is None else decoded(value, kind)
 
-    async def _below(self, domain: str) -> list[HostRow]:
-        """The hosts that are the domain or lie below it."""
-        rows = await self._figures.look()
-        return [row for row in rows.values() if domain in suffixes(row.hostname)]
-
     async def _set(self, name: str, value: object) -> None:
-        await self._offload(partial(self._store.set_policy, name, None if value is None else encoded(value)))
-
-    async def _change(self, changes: dict[int, dict[str, Any]]) -> None:
-        for host_id, fields in changes.items():
-            await self._offload(partial(self._store.update_host, host_id, **fields))
+        await self._offload(partial(self._store.set_policy, name, encoded(value)))
 
 
 def _domain(request: Request) -> str:
     """The domain of the body; the key is `Domain`, in any case, as the reference relay reads it."""
-    body = body_of(request, dict[str, Any], '{"Domain": "example.com"}')
+    body = body_of(request.body, dict[str, Any], '{"Domain": "example.com"}')
     given = {name.lower(): value for name, value in body.items()}.get("domain")
     domain = given.lower().strip().removeprefix("*.").rstrip(".") if isinstance(given, str) else ""
     if not _match_domain(domain):

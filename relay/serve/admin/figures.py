@@ -27,7 +27,6 @@ class Sample(NamedTuple):
     """Totals over all hosts at a moment: events accepted, drops by reason."""
 
     time_ms: int
-    tip_seq: int
     accepted: int
     dropped: Mapping[str, int]
 
@@ -118,4 +117,4 @@ class Figures:
             accepted += row.accepted
             for reason, count in row.dropped.items():
                 dropped[reason] = dropped.get(reason, 0) + count
-        return Sample(self._now_ms(), self._store.tip().seq, accepted, dropped)
+        return Sample(self._now_ms(), accepted, dropped)

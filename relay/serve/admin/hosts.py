@@ -15,20 +15,20 @@ from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
 from relay.protocol.limits import UPSTREAM_SEQ_MAX
 from relay.serve.admin.hostviews import host_details, is_connected
-from relay.serve.admin.inputs import body_of, flag, host_param, known_host, success
+from relay.serve.admin.inputs import flag, host_param, known_host, success
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, Route
-from relay.serve.xrpc import Refusal, bad_request, hostname_body
+from relay.serve.xrpc import Refusal, bad_request, body_of, hostname_body
 from relay.store.hosts import HostRow
-from relay.store.policy import ALERT, Alert, decoded, encoded
+from relay.store.policy import ALERT, Alert, DomainBanned, decoded, encoded
 from relay.store.store import Store
+from relay.verify.modes import MODES
 
 Admit = Callable[[str, Mapping[str, str]], Awaitable[HostRow]]
 
 ACCOUNT_LIMIT_MAX = 1_000_000_000
 RATE_MAX = 1_000_000_000
 RATES = ("per_second", "per_hour", "per_day")
-MODES = ("", "ratchet", "strict", "lenient")
 STARTS = ("window", "live")
 
 
@@ -92,7 +92,7 @@ class Hosts:
 
     async def change_limits(self, request: Request) -> Response:
         """`pds/changeLimits`: the account limit, and whether alerts about it are wanted."""
-        body = body_of(request, LimitsBody, '{"host": "pds.example.com", "repo_limit": 1000}')
+        body = body_of(request.body, LimitsBody, '{"host": "pds.example.com", "repo_limit": 1000}')
         host = known_host(self._store, body.host)
         if body.repo_limit is None and body.account_limit_alerts_silenced is None:
             raise bad_request("give repo_limit or account_limit_alerts_silenced")
@@ -110,12 +110,10 @@ class Hosts:
     async def unblock(self, request: Request) -> Response:
         """`pds/unblock`: read on where the ban began."""
         host = host_param(self._store, request)
-        with self._store.view() as view:
-            ban = view.domain_ban(host.hostname)
-        if ban is not None:
-            raise Refusal(400, "HostBanned", f"the domain {ban} is banned; lift that ban first")
-        if host.status == "banned":
-            await self._update(host, **revived(self._now_ms()))
+        try:
+            await self._offload(partial(self._store.free_host, host.host_id, now_ms=self._now_ms()))
+        except DomainBanned as ban:
+            raise Refusal(400, "HostBanned", f"the domain {ban} is banned; lift that ban first") from None
         return success()
 
     async def kill_upstream(self, request: Request) -> Response:
@@ -138,7 +136,7 @@ class Hosts:
 
     async def change(self, request: Request) -> Response:
         """`hosts/change`: whatever of a host an operator may set; answers the host as it is then."""
-        body = body_of(request, HostBody, '{"hostname": "pds.example.com", "account_limit": 1000}')
+        body = body_of(request.body, HostBody, '{"hostname": "pds.example.com", "account_limit": 1000}')
         host = known_host(self._store, body.hostname)
         fields = self._fields(body, host)
         if not fields:
@@ -148,7 +146,7 @@ class Hosts:
 
     async def reset_cursor(self, request: Request) -> Response:
         """`hosts/resetCursor`: read on after another seq, in a new epoch so that an older place cannot overrule it."""
-        body = body_of(request, CursorBody, '{"hostname": "pds.example.com", "cursor": 0}')
+        body = body_of(request.body, CursorBody, '{"hostname": "pds.example.com", "cursor": 0}')
         host = known_host(self._store, body.hostname)
         if body.cursor is not None and not 0 <= body.cursor <= UPSTREAM_SEQ_MAX:
             raise bad_request("cursor must be a seq of the host, or null")
@@ -169,7 +167,7 @@ class Hosts:
             fields["account_limit"] = limit if limit is None else _bounded("account_limit", limit, ACCOUNT_LIMIT_MAX)
         if body.rates is not msgspec.UNSET:
             fields["rates"] = _rates({**host.rates, **body.rates})
-        choices = {"tier": ("", *self._settings.tiers), "mode": MODES, "start": STARTS}
+        choices = {"tier": ("", *self._settings.tiers), "mode": ("", *MODES), "start": STARTS}
         for name, allowed in choices.items():
             value = getattr(body, name)
             if value is not msgspec.UNSET:
@@ -179,8 +177,7 @@ class Hosts:
         return fields
 
     async def _ban(self, host: HostRow) -> None:
-        if host.status != "banned":
-            await self._update(host, **banned(self._now_ms()))
+        await self._offload(partial(self._store.ban_host, host.host_id, now_ms=self._now_ms()))
 
     async def _silence(self, hostname: str, *, silenced: bool) -> None:
         with self._store.view() as view:
@@ -191,16 +188,6 @@ class Hosts:
 
     async def _update(self, host: HostRow, **fields: Any) -> None:
         await self._offload(partial(self._store.update_host, host.host_id, **fields))
-
-
-def banned(now_ms: int) -> dict[str, Any]:
-    """The fields of a row that a ban sets."""
-    return {"status": "banned", "since_ms": now_ms}
-
-
-def revived(now_ms: int) -> dict[str, Any]:
-    """The fields of a row that the end of a ban sets: `idle` until its connection says otherwise."""
-    return {"status": "idle", "since_ms": now_ms, "asked_ms": now_ms, "reconnect_ms": now_ms}
 
 
 def _check_not_banned(host: HostRow) -> None:

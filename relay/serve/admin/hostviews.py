@@ -39,6 +39,7 @@ SORTS: dict[str, Callable[[HostRow, float], Any]] = {
     "lastEvent": lambda row, _rate: row.last_event_ms,
     "firstSeen": lambda row, _rate: row.first_seen_ms,
     "cursor": lambda row, _rate: -1 if row.cursor is None else row.cursor,
+    "behind": lambda row, _rate: row.lag_ms,
     "rate": lambda _row, rate: rate,
 }
 
@@ -59,7 +60,10 @@ class HostViews:
         yield "/admin/host", Route(QUERY, self.host)
 
     async def list_pds(self, _request: Request) -> Response:
-        """`pds/list` with the reference relay's keys."""
+        """`pds/list` with the reference relay's keys.
+
+        `EventsSeenSinceStartup` is one that means more here: it counts since the host was first seen, over restarts.
+        """
         rows = list((await self._figures.look()).values())[:LIST_MAX]
         with self._store.view() as view:
             alerts = [_alert(view, row.hostname) for row in rows]
@@ -97,7 +101,7 @@ class HostViews:
             ban, alert = view.domain_ban(host.hostname), _alert(view, host.hostname)
         answer = host_details(host, self._settings)
         answer |= {"ratePerSecond": self._figures.rate(host.host_id), "rates": self._figures.rates(host.host_id)}
-        answer |= {"domainBan": ban, "alertsSilenced": alert.silenced}
+        answer |= {"domainBan": ban, "alertsSilenced": alert.silenced, "tiers": list(self._settings.tiers)}
         answer["lastDrops"] = [describe_note(note) for note in notes]
         return json_response(200, answer)
 

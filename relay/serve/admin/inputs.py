@@ -1,8 +1,4 @@
-"""What operators send: parameters and JSON bodies as values, or a `Refusal` that says what was expected."""
-
-from typing import TypeVar
-
-import msgspec
+"""What operators send, as values, or a `Refusal` that says what was expected."""
 
 from relay.net.errors import HostRefused
 from relay.net.exchange import Request, Response, json_response
@@ -11,16 +7,6 @@ from relay.protocol.syntax import is_did
 from relay.serve.xrpc import Refusal, bad_request, optional, required
 from relay.store.hosts import HostRow
 from relay.store.store import Store
-
-T = TypeVar("T")
-
-
-def body_of(request: Request, kind: type[T], example: str) -> T:
-    """The JSON body as `kind`; other keys are ignored. Raises `Refusal`."""
-    try:
-        return msgspec.json.decode(request.body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # msgspec lets the last two through
-        raise bad_request(f"the body must be JSON of the form {example}") from None
 
 
 def flag(request: Request, name: str, *, default: bool | None = None) -> bool:

@@ -1,7 +1,8 @@
 """Sessions of the dashboard: a signed token in a cookie, nothing stored.
 
 Owns the token's shape, life and signature. The key is made of a secret of the data folder, so that all serve workers
-agree and a restart ends nobody's session, and of the passwords, so that changing them ends all.
+agree and a restart ends nobody's session, and of the passwords, so that changing them ends all. Nothing else ends a
+token before its time: a logout takes it from the browser, and a copy made before that stays good.
 """
 
 import hashlib

@@ -5,6 +5,7 @@ are in the package, so they cannot be out of step with the API that they call.
 """
 
 import hashlib
+from html import escape
 from pathlib import Path
 
 from relay.net.exchange import Headers, Request, Response
@@ -33,11 +34,16 @@ PAGE_HEADERS: Headers = (
 
 
 class File:
-    """One file, and how it is answered: whole, or 304 to a browser that has it."""
+    """One file, and how it is answered: whole, or 304 to a browser that has it.
 
-    def __init__(self, name: str) -> None:
+    `texts` take the places in the file that are called `{{name}}`; they may hold anything.
+    """
+
+    def __init__(self, name: str, **texts: str) -> None:
         path = FOLDER / name
         self._body = path.read_bytes()
+        for place, text in texts.items():
+            self._body = self._body.replace(f"{{{{{place}}}}}".encode(), escape(text).encode())
         self._etag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
         self._headers = (
             ("Content-Type", _TYPES[path.suffix]),

@@ -11,17 +11,18 @@ _BY_ACCEPT = ("Vary", "Accept")
 
 
 class Front:
-    """`/` in two shapes, and the files of the one for browsers."""
+    """`/` in two shapes, and the files of the one for browsers. `contact` is the operator's, if any."""
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: Pages, contact: str) -> None:
         self._plain = pages.front
-        self._page = File("front.html")
+        self._page = File("front.html", operator=f"Operator of this relay: {contact}" if contact else "")
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The paths served here; `/` replaces the plain one."""
         yield "/", Route(READ, self.front)
         yield "/front.css", File("front.css").route()
         yield "/front.js", File("front.js").route()
+        yield "/prose.js", File("prose.js").route()
         yield "/favicon.ico", File("icon.svg").route()
 
     async def front(self, request: Request) -> Response:

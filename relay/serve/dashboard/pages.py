@@ -7,10 +7,11 @@ import msgspec
 from relay.net.exchange import Request, Response, json_response
 from relay.serve.admin.audit import AuditLog
 from relay.serve.admin.auth import Gate
-from relay.serve.admin.inputs import body_of, success
+from relay.serve.admin.inputs import success
 from relay.serve.admin.session import COOKIE, Sessions, cookie_value, set_cookie
 from relay.serve.dashboard.files import File
 from relay.serve.routes import PROCEDURE, QUERY, Route
+from relay.serve.xrpc import body_of
 
 FILES = {
     "/dash": "dash.html",
@@ -19,6 +20,7 @@ FILES = {
     "/dash/dash.js": "dash.js",
     "/dash/api.js": "api.js",
     "/dash/view.js": "view.js",
+    "/dash/prose.js": "prose.js",
     "/dash/charts.js": "charts.js",
     "/dash/overview.js": "overview.js",
     "/dash/hosts.js": "hosts.js",
@@ -60,7 +62,7 @@ class Dashboard:
     async def login(self, request: Request) -> Response:
         """`POST /dash/login`: a session for the password."""
         self._gate.check_origin(request)
-        password = body_of(request, LoginBody, '{"password": "..."}').password
+        password = body_of(request.body, LoginBody, '{"password": "..."}').password
         await self._gate.check_password(request, password)
         await self._audit.note(request, "dashboard", "login")
         cookie = set_cookie(request, self._sessions.issue())

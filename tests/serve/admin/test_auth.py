@@ -15,7 +15,7 @@ from relay.serve.xrpc import Refusal
 from tests.support.log_writer import HOSTNAME
 from tests.support.logged import logged
 from tests.support.operating import OTHER_PASSWORD, PASSWORD, SETTINGS, Desk, basic, operating
-from tests.support.serving import LOG, Reply, request
+from tests.support.serving import LOG, Reply, request, serve
 
 PAGE = {"X-Relay-Dash": "1"}
 
@@ -93,6 +93,24 @@ async def test_a_failure_is_slow_and_many_are_refused_unread(autojump_clock: tri
     assert await gate.admit(asking(PASSWORD)) == "basic"
 
 
+async def test_failures_are_bounded_over_all_workers(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever is dealt out to several by the kernel has no more tries; the time to wait is that of the worker asked."""
+    gates = [Gate((PASSWORD,), sessions(), workers=5) for _ in range(5)]
+    statuses = []
+    async with trio.open_nursery() as nursery:
+
+        async def attempt(gate: Gate) -> None:
+            with pytest.raises(Refusal) as refused:
+                await gate.admit(asking("wrong"))
+            statuses.append((refused.value.status, dict(refused.value.headers).get("Retry-After")))
+
+        for _ in range(3):
+            for gate in gates:
+                nursery.start_soon(attempt, gate)
+
+    assert sorted(statuses) == [(401, None)] * 10 + [(429, "30")] * 5
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -136,6 +154,14 @@ async def test_a_session_stands_for_the_password(tmp_path: Path) -> None:
         ("pds/block", "dashboard"),
         ("login", "dashboard"),
     ]
+
+
+async def test_a_worker_takes_its_share_of_wrong_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.serve.admin.auth.FAILURE_SECONDS", 0.01)
+    async with serve(tmp_path, SETTINGS, workers=5) as serving:
+        statuses = [(await serving.post("/dash/login", b'{"password": "wrong"}')).status for _ in range(3)]
+
+    assert statuses == [401, 401, 429]
 
 
 async def test_a_wrong_login_is_refused_without_the_box_of_the_browser(

@@ -7,7 +7,7 @@ import pytest
 
 from relay.store.batch import Batch, DropNote
 from tests.support.log_writer import HOSTNAME
-from tests.support.operating import Desk, operating
+from tests.support.operating import DID, Desk, operating
 
 NAMES = ("b.example.org", "a.example.org", "c.example.net")
 
@@ -23,7 +23,11 @@ async def test_hosts_are_searched_sorted_and_paged(tmp_path: Path) -> None:
         for name in NAMES:
             desk.add(name)
         desk.store.update_hosts(
-            {2: {"accepted": 5}, 3: {"accepted": 50}, 4: {"accepted": 10, "dropped": {"schema": 1}}}
+            {
+                2: {"accepted": 5, "lag_ms": 90_000},
+                3: {"accepted": 50},
+                4: {"accepted": 10, "dropped": {"schema": 1}, "lag_ms": 3_600_000},
+            }
         )
 
         assert await names(desk, "") == ["a.example.org", "b.example.org", "c.example.net", HOSTNAME]
@@ -31,12 +35,13 @@ async def test_hosts_are_searched_sorted_and_paged(tmp_path: Path) -> None:
         assert await names(desk, "sort=accepted&order=desc&limit=2") == ["a.example.org", "c.example.net"]
         assert await names(desk, "sort=accepted&order=desc&limit=2&offset=2") == ["b.example.org", HOSTNAME]
         assert await names(desk, "sort=dropped&order=desc&limit=1") == ["c.example.net"]
+        assert await names(desk, "sort=behind&order=desc&limit=2") == ["c.example.net", "b.example.org"]
         await desk.post("pds/block?host=c.example.net")
         assert await names(desk, "status=banned") == ["c.example.net"]
         page = (await desk.get("hosts?q=org")).json
 
     assert (page["matched"], page["total"]) == (2, 4)
-    assert page["statuses"] == {"active": 3, "idle": 0, "offline": 0, "throttled": 0, "banned": 1}
+    assert page["statuses"] == {"active": 1, "idle": 2, "offline": 0, "throttled": 0, "banned": 1}
 
 
 @pytest.mark.parametrize(
@@ -48,15 +53,19 @@ async def test_an_odd_listing_is_refused(query: str, tmp_path: Path) -> None:
 
 
 async def test_one_host_with_its_last_drops(tmp_path: Path) -> None:
+    """The account of a drop is told to operators only."""
     async with operating(tmp_path) as desk:
-        note = DropNote(1, None, "schema", "no seq", "3k", 7, desk.serving.log.time_ms)
+        note = DropNote(1, DID, "schema", "no seq", "3k", 7, desk.serving.log.time_ms)
         desk.store.append(Batch(desk.serving.log.time_ms, notes=(note,)))
         answer = (await desk.get(f"host?hostname={HOSTNAME}")).json
+        public = await desk.serving.get(f"/explain/host?hostname={HOSTNAME}")
         unknown = await desk.get("host?hostname=nobody.example.net")
 
     assert (answer["hostname"], answer["accountLimit"], answer["tier"]) == (HOSTNAME, 100, "default")
     (drop,) = answer["lastDrops"]
-    assert (drop["reason"], drop["detail"], drop["upstreamSeq"]) == ("schema", "no seq", 7)
+    assert (drop["reason"], drop["did"], drop["detail"], drop["upstreamSeq"]) == ("schema", DID, "no seq", 7)
+    assert (len(public.json["lastDrops"]), DID in str(public.json)) == (1, False)
+    assert answer["tiers"] == ["default", "trusted"]
     assert drop["rule"].endswith("(subscribeRepos lexicon)")
     assert unknown.status == 404
 

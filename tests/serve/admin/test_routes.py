@@ -140,7 +140,7 @@ async def test_an_operator_adds_a_host_whatever_the_public_may(tmp_path: Path, n
         await desk.post("subs/setEnabled?enabled=false")
         await desk.post("subs/setPerDayLimit?limit=0")
         assert (await desk.post("pds/requestCrawl", {"hostname": host.url})).json == OK
-        assert (desk.host(name).status, desk.host(name).insecure) == ("active", True)
+        assert (desk.host(name).status, desk.host(name).insecure) == ("idle", True)
         assert not desk.host(name).requested
 
         await desk.post(f"pds/block?host={host.url}")
@@ -168,11 +168,11 @@ async def test_siblings_are_told_what_concerns_them_too(tmp_path: Path, nursery:
         await desk.post(f"pds/block?host={HOSTNAME}")
         await until(lambda: bool(told))
     (request,) = told
-    nursery.cancel_scope.cancel()
 
     assert (request.method, request.path, request.query) == ("POST", "/admin/pds/block", (("host", HOSTNAME),))
     assert request.headers["authorization"] == basic()["Authorization"]
     assert "atproto-relay" in request.headers["via"]
+    nursery.cancel_scope.cancel()
 
 
 async def test_the_list_of_hosts_has_the_keys_of_the_reference(tmp_path: Path) -> None:
@@ -268,6 +268,32 @@ async def test_the_end_of_a_domain_ban_frees_whom_it_banned(tmp_path: Path) -> N
 
         await desk.post("subs/unbanDomain", {"Domain": "sub.example.org"})
         assert [desk.host(name).status for name in hosts] == ["banned", "idle", "idle"]
+
+
+async def test_a_host_blocked_under_a_domain_ban_stays_blocked_when_that_ends(tmp_path: Path) -> None:
+    """It was banned with its domain already, so the operator's word shows in nothing but what comes after."""
+    hosts = ["a.example.org", "b.example.org", "c.example.org"]
+    async with operating(tmp_path) as desk:
+        for name in hosts:
+            desk.add(name)
+        await desk.post("subs/banDomain", {"Domain": "example.org"})
+        await desk.post("pds/block?host=a.example.org")
+        await desk.post("subs/killUpstream?host=b.example.org&block=true")
+        await desk.post("subs/banDomain", {"Domain": "example.org"})
+        await desk.post("subs/unbanDomain", {"Domain": "example.org"})
+        assert [desk.host(name).status for name in hosts] == ["banned", "banned", "idle"]
+
+        assert (await desk.post("pds/unblock?host=a.example.org")).json == OK
+        assert desk.host("a.example.org").status == "idle"
+
+
+async def test_a_takedown_asked_for_again_keeps_the_record_of_its_purge(tmp_path: Path) -> None:
+    async with operating(tmp_path) as desk:
+        await desk.post("repo/takeDown", {"did": DID, "purge": True})
+        (entry,) = (await desk.get("repo/takedowns")).json["takedowns"]
+        await desk.post("repo/takeDown", {"did": DID})
+        assert (await desk.get("repo/takedowns")).json["takedowns"] == [entry]
+        assert (entry["purge"], entry["purged"]["finished"]) == (True, None)
 
 
 async def test_a_takedown_is_told_to_consumers_and_so_is_its_end(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ async function list() {
   const found = await get("/admin/repo/takedowns");
   return panel("Taken down here", { end: found.cursor ? "the first 500" : `${found.takedowns.length} in all` }, table("Accounts taken down", [
     { head: "Account", class: "did", cell: (row) => h("a", { href: `#/accounts/${row.did}` }, row.did) },
-    { head: "Since", cell: (row) => moment(row.since) },
-    { head: "Purge", cell: (row) => (row.purge ? purge(row) : "not asked for") },
+    { head: "Since", cell: (row) => moment(row.since), class: "labelled" },
+    { head: "Purge", cell: (row) => (row.purge ? purge(row) : "not asked for"), class: "labelled" },
   ], found.takedowns, { empty: "No account is taken down." }));
 }
 
@@ -64,8 +64,13 @@ export async function accounts(place, did) {
     async function restore() {
       if (await attempt(() => post("/admin/repo/reverseTakedown", { did }), "The takedown has ended.")) load();
     }
+    async function purgeToo() {
+      if (!(await sure("Replace its events?", `${did} – its events in the backfill window are replaced, under their seqs. That cannot be undone.`, "Replace events"))) return;
+      if (await attempt(() => post("/admin/repo/takeDown", { did, purge: true }), "Its events are being replaced.")) load();
+    }
+    const canPurge = account.localStatus === "takendown" && !account.takedown?.purge;
     const lifted = account.localStatus
-      ? [h("p", {}, `It is ${account.localStatus} on this relay.`), h("div", { class: "actions" }, action(account.localStatus === "throttled" ? "Let it in now" : "End the takedown", restore, ""))]
+      ? [h("p", {}, `It is ${account.localStatus} on this relay.`), h("div", { class: "actions" }, action(account.localStatus === "throttled" ? "Let it in now" : "End the takedown", restore, ""), canPurge ? action("Replace its events in the window too", purgeToo, "quiet danger") : null)]
       : [h("label", { class: "row" }, purging, "Also replace its events in the backfill window"), h("div", { class: "actions" }, action("Take down", takeDown, "quiet danger"))];
     body.replaceChildren(
       h("section", { class: "panel" }, h("header", {}, h("h2", { class: "did" }, did), word(account)), told(account)),

@@ -24,7 +24,7 @@ export async function consumers(place) {
     count.textContent = `${number(rows.length)} connected`;
     list.replaceChildren(table("Consumers", [
       { head: "Address", cell: (row) => [row.remote_addr, h("div", { class: "soft" }, row.user_agent || "no user agent")], class: "name" },
-      { head: "Behind", cell: lag },
+      { head: "Behind", cell: lag, class: "labelled" },
       { head: "Connected", cell: (row) => ago(row.connected_at), class: "n" },
       { head: "Events", cell: (row) => short(row.events_consumed), class: "n" },
       { head: "Sent", cell: (row) => bytes(row.bytes_sent), class: "n wide" },

@@ -1,5 +1,7 @@
 // Live figures and the look-up of the visitors' page, out of /window and /explain.
 
+import { prose, rule } from "/prose.js";
+
 const EVERY_SECONDS = 3;
 const id = (name) => document.getElementById(name);
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -45,26 +47,34 @@ function words(value) {
   if (typeof value === "number") return Number.isSafeInteger(value) ? whole.format(value) : String(value);
   if (typeof value === "string") return /^\d{4}-\d\d-\d\dT/.test(value) ? new Date(value).toLocaleString() : value;
   if (Array.isArray(value)) return null;
-  if (value.means) return [value.name ?? words(value.lastEventReceived), value.means].filter(Boolean).join(" – ");
+  if (value.means) return [value.name, value.means].filter(Boolean).join(" – ");
   return Object.entries(value).map(([name, each]) => [title(name), words(each)]).filter(([, each]) => each !== null).map(([name, each]) => `${name.toLowerCase()}: ${each}`).join("; ") || null;
 }
 
 const title = (name) => name.replace(/([A-Z])/g, " $1").toLowerCase().replace(/^./, (letter) => letter.toUpperCase());
 
+// The answer's `cursorLag` is two things to a reader: how old the last event is, and what the cursor means.
+function readable({ cursorLag, ...answer }) {
+  if (!cursorLag) return answer;
+  const { cursor, ...rest } = answer;
+  const heard = typeof cursorLag.secondsAgo === "number" ? `${span(cursorLag.secondsAgo)} ago` : "never";
+  return { ...rest, lastEventReceived: heard, cursor: typeof cursor === "number" ? { name: words(cursor), means: cursorLag.means } : null };
+}
+
 function told(answer, name) {
   const facts = element("dl", { class: "facts" });
-  for (const [key, value] of Object.entries(answer)) {
+  for (const [key, value] of Object.entries(readable(answer))) {
     if (["hostname", "did", "summary", "lastDrops", "dropped"].includes(key)) continue;
     const text = words(value);
-    if (text !== null) facts.append(element("dt", {}, title(key)), element("dd", {}, text));
+    if (text !== null) facts.append(element("dt", {}, title(key)), element("dd", {}, ...prose(text)));
   }
-  const parts = [element("h3", {}, name), element("p", {}, answer.summary ?? ""), facts];
+  const parts = [element("h3", {}, name), element("p", {}, ...prose(answer.summary ?? "")), facts];
   if (answer.dropped?.length) {
-    const counts = answer.dropped.map((drop) => element("li", {}, element("code", {}, drop.reason), ` ${words(drop.count)} – ${drop.rule ?? drop.means ?? ""}`));
+    const counts = answer.dropped.map((drop) => element("li", {}, element("code", {}, drop.reason), ` ${words(drop.count)} – `, ...rule(drop.means)));
     parts.push(element("h3", {}, "What was dropped, and by which rule"), element("ul", {}, ...counts));
   }
   if (answer.lastDrops?.length) {
-    const drops = answer.lastDrops.map((drop) => element("li", {}, `${words(drop.time) ?? ""} `, element("code", {}, drop.reason), ` ${drop.rule ?? drop.means ?? ""} ${drop.detail ?? ""}`));
+    const drops = answer.lastDrops.map((drop) => element("li", {}, `${words(drop.time) ?? ""} `, element("code", {}, drop.reason), " – ", ...rule(drop.means), element("div", { class: "soft" }, ...prose(drop.detail ?? ""))));
     parts.push(element("h3", {}, "Last drops"), element("ul", {}, ...drops));
   }
   return parts;

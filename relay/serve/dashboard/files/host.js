@@ -19,7 +19,7 @@ function told(host) {
     ["Cursor", host.cursor === null ? "nothing was read yet" : String(host.cursor)],
     ["Earlier cursor", host.cursorBefore === null ? null : `${host.cursorBefore}, given up at restart ${host.epoch}`],
     ["Chains", host.mode || (host.proven ? "as configured; it sends proven commits" : "as configured")],
-    ["Connection", host.insecure ? "http, without TLS" : "https"],
+    ["Connection", `${host.connected ? "open" : "none at the moment"}, ${host.insecure ? "http without TLS" : "https"}`],
     ["Accepted", number(host.accepted)],
     ["Remarks", Object.entries(host.remarks).map(([name, count]) => `${name} ${number(count)}`).join(", ") || null],
   ]);
@@ -32,13 +32,14 @@ function limits(host, changed) {
     field("per_second", "Events a second", host.limits.perSecond, host.rateOverrides.per_second),
     field("per_hour", "Events an hour", host.limits.perHour, host.rateOverrides.per_hour),
     field("per_day", "Events a day", host.limits.perDay, host.rateOverrides.per_day),
+    h("label", {}, "Tier", h("select", { name: "tier" }, [["", "by its name"], ...host.tiers.map((name) => [name, name])].map(([value, text]) => h("option", { value, selected: host.tierOverride === value }, text)))),
     h("label", {}, "Chains are judged", h("select", { name: "mode" }, [["", "as configured"], ["strict", "strict"], ["ratchet", "ratchet"], ["lenient", "lenient"]].map(([value, text]) => h("option", { value, selected: host.mode === value }, text)))),
-    h("div", { class: "actions" }, h("button", {}, "Save limits"), h("small", {}, `Tier ${host.tier}. An empty field means the tier’s.`)));
+    h("div", { class: "actions" }, h("button", {}, "Save limits"), h("small", {}, `In tier ${host.tier} now. An empty field means the tier’s.`)));
   async function save(event) {
     event.preventDefault();
     const given = (name) => (form.elements[name].value === "" ? null : Number(form.elements[name].value));
     const rates = { per_second: given("per_second"), per_hour: given("per_hour"), per_day: given("per_day") };
-    const body = { hostname: host.hostname, account_limit: given("account_limit"), rates, mode: form.elements.mode.value };
+    const body = { hostname: host.hostname, account_limit: given("account_limit"), rates, tier: form.elements.tier.value, mode: form.elements.mode.value };
     if (await attempt(() => post("/admin/hosts/change", body), "Limits saved.")) changed(true);
   }
   return form;
@@ -71,7 +72,7 @@ export async function host(place, hostname) {
     body.replaceChildren(told(now));
     spark.replaceChildren(h("div", {}, h("strong", {}, rate(now.ratePerSecond)), " events a second"), sparkline(now.rates, "Events a second over the last five minutes", true));
     why.replaceChildren(bars(now.dropped));
-    last.replaceChildren(dropTable(now.lastDrops));
+    last.replaceChildren(dropTable(now.lastDrops, true));
     if (withForm) form.replaceChildren(limits(now, load));
   }
   async function load(withForm = false) {

@@ -1,12 +1,12 @@
 // All hosts: searched, sorted and paged by the relay, so that a page stays quick with any number of them.
 
 import { get, post } from "/dash/api.js";
-import { ago, attempt, badge, h, number, panel, rate, short, table, title } from "/dash/view.js";
+import { ago, attempt, badge, h, hostname, number, panel, rate, short, span, table, title } from "/dash/view.js";
 import { sparkline } from "/dash/charts.js";
 
 const PER_PAGE = 50;
 const STATUSES = ["active", "idle", "offline", "throttled", "banned"];
-const DESCENDING_FIRST = new Set(["rate", "accounts", "accepted", "dropped", "lastEvent", "firstSeen"]);
+const DESCENDING_FIRST = new Set(["rate", "accounts", "accepted", "dropped", "lastEvent", "behind", "firstSeen"]);
 const EVERY_SECONDS = 10;
 
 const state = { q: "", status: "", sort: "rate", order: "desc", offset: 0 };
@@ -20,12 +20,13 @@ function drops(row) {
 
 function columns() {
   return [
-    { head: "Host", sort: "hostname", class: "name", cell: (row) => [h("a", { href: `#/host/${row.hostname}` }, row.hostname), row.lastError ? h("div", { class: "soft" }, row.lastError) : null] },
+    { head: "Host", sort: "hostname", class: "name", cell: (row) => [h("a", { href: `#/host/${row.hostname}` }, hostname(row.hostname)), row.lastError ? h("div", { class: "soft" }, row.lastError) : null] },
     { head: "Status", sort: "status", cell: (row) => badge(row.status) },
     { head: "Events/s", sort: "rate", class: "n", cell: (row) => rate(row.ratePerSecond) },
     { head: "5 minutes", class: "wide", cell: (row) => sparkline(row.rates, `${row.hostname}: ${rate(row.ratePerSecond)} events a second`) },
     { head: "Accounts", sort: "accounts", class: "n", cell: (row) => [number(row.accounts), h("span", { class: row.accounts >= 0.8 * row.accountLimit ? "wrong" : "soft" }, ` / ${short(row.accountLimit)}`)] },
     { head: "Last event", sort: "lastEvent", class: "n", cell: (row) => ago(row.lastEvent) },
+    { head: "Behind", sort: "behind", class: "n", cell: (row) => (row.catchingUpSeconds ? badge(span(row.catchingUpSeconds), "warn") : row.connected ? "no" : null) },
     { head: "Accepted", sort: "accepted", class: "n wide", cell: (row) => short(row.accepted) },
     { head: "Dropped", sort: "dropped", class: "n", cell: drops },
     { head: "First seen", sort: "firstSeen", class: "n wide", cell: (row) => ago(row.firstSeen) },

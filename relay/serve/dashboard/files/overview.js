@@ -33,7 +33,7 @@ function workers(list) {
     { head: "State", cell: (each) => badge(each.up ? "up" : each.failing ? "failing" : "down", each.up ? "good" : "bad") },
     { head: "Pid", cell: (each) => each.pid, class: "n" },
     { head: "Restarts", cell: (each) => number(each.restarts), class: "n" },
-    { head: "Last exit", cell: (each) => each.last_exit || "–", class: "name" },
+    { head: "Last exit", cell: (each) => each.last_exit || null, class: "name" },
   ], list, { empty: "No supervisor answers." });
 }
 

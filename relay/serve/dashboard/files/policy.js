@@ -1,7 +1,9 @@
 // What the operator decided: bans of domains and hosts, the public requestCrawl; and the record of every decision.
 
 import { get, post } from "/dash/api.js";
-import { action, ago, attempt, badge, h, moment, number, panel, sure, table, title } from "/dash/view.js";
+import { action, ago, attempt, badge, h, hostname, moment, number, panel, sure, table, title } from "/dash/view.js";
+
+const ENTRIES_PER_PAGE = 50;
 
 function crawling(enabled, limit) {
   const box = h("input", { type: "checkbox", checked: enabled, onchange: toggle });
@@ -41,13 +43,13 @@ export async function policy(place) {
     const [bans, banned] = await Promise.all([get("/admin/subs/listDomainBans"), get("/admin/hosts", { status: "banned", limit: 1000 })]);
     domains.replaceChildren(table("Banned domains", [
       { head: "Domain", cell: (row) => row.domain, class: "name" },
-      { head: "Since", cell: (row) => moment(row.since) },
+      { head: "Since", cell: (row) => moment(row.since), class: "labelled" },
       { head: "Hosts banned with it", cell: (row) => number(row.hosts), class: "n" },
       { head: "", cell: (row) => action("Lift ban", () => unban(row.domain), "quiet small"), class: "n" },
     ], bans.bans, { empty: "No domain is banned." }));
     hosts.replaceChildren(table("Banned hosts", [
-      { head: "Host", cell: (row) => h("a", { href: `#/host/${row.hostname}` }, row.hostname), class: "name" },
-      { head: "Since", cell: (row) => moment(row.since) },
+      { head: "Host", cell: (row) => h("a", { href: `#/host/${row.hostname}` }, hostname(row.hostname)), class: "name" },
+      { head: "Since", cell: (row) => moment(row.since), class: "labelled" },
       { head: "", cell: (row) => action("Lift ban", () => unblock(row.hostname), "quiet small"), class: "n" },
     ], banned.hosts, { empty: "No host is banned." }));
   }
@@ -66,16 +68,16 @@ export async function audit(place) {
   const list = h("div", { class: "bare" }), more = h("div", { class: "pager" });
   let entries = [];
   async function load() {
-    const page = await get("/admin/audit", { before: entries.at(-1)?.number, limit: 100 });
+    const page = await get("/admin/audit", { before: entries.at(-1)?.number, limit: ENTRIES_PER_PAGE });
     entries = [...entries, ...page.entries];
     list.replaceChildren(table("Audit log", [
       { head: "When", cell: (row) => ago(row.time), class: "tight" },
       { head: "Action", cell: (row) => h("span", { class: "mono" }, row.action) },
-      { head: "With", cell: (row) => h("span", { class: "mono" }, row.detail || "–"), class: "name" },
+      { head: "With", cell: (row) => (row.detail ? h("span", { class: "mono" }, row.detail) : null), class: "name" },
       { head: "Answer", cell: (row) => [badge(row.status, row.status < 400 ? "good" : "bad"), row.error ? h("div", { class: "soft" }, row.error) : null] },
-      { head: "From", cell: (row) => [row.address, h("div", { class: "soft" }, row.via === "dashboard" ? "dashboard" : "API")], class: "tight" },
+      { head: "From", cell: (row) => [row.address, h("div", { class: "soft" }, row.via === "dashboard" ? "dashboard" : "API")], class: "from" },
     ], entries, { empty: "No operator has changed anything yet." }));
-    more.replaceChildren(page.entries.length === 100 ? action("Older", () => attempt(load)) : "");
+    more.replaceChildren(page.entries.length === ENTRIES_PER_PAGE ? action("Older", () => attempt(load)) : "");
     return page.kept;
   }
   const kept = await load();

@@ -1,5 +1,7 @@
 // Elements, words and numbers: what all pages are made of. Text is always set as text, never as markup.
 
+import { prose, rule } from "/dash/prose.js";
+
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -67,14 +69,21 @@ export function facts(pairs) {
   return h("dl", { class: "facts" }, known.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-// columns: [{ head, cell(row), class, sort }]; the first one is the row's own name.
+// A host's name, broken only where a reader would: after a dot.
+export const hostname = (name) => h("span", { class: "host" }, name.split(/(?<=\.)/).flatMap((part, at) => (at ? [h("wbr"), part] : [part])));
+
+// columns: [{ head, cell(row), class, sort }]; the first one is the row's own name. On a phone each row is a card.
 export function table(label, columns, rows, { sort, onsort, empty = "Nothing here." } = {}) {
   const heads = columns.map((column) => {
     const direction = sort && column.sort === sort.by ? (sort.order === "desc" ? "descending" : "ascending") : null;
     const text = column.sort && onsort ? h("button", { type: "button", onclick: () => onsort(column.sort) }, column.head) : column.head;
     return h("th", { scope: "col", class: column.class, "aria-sort": direction }, text);
   });
-  const body = rows.map((row) => h("tr", {}, columns.map((column, at) => h(at ? "td" : "th", { scope: at ? null : "row", class: column.class }, column.cell(row) ?? "–"))));
+  const body = rows.map((row) => h("tr", {}, columns.map((column, at) => {
+    const value = column.cell(row) ?? null;
+    const kind = [column.class, value === null ? "blank" : null].filter(Boolean).join(" ") || null;
+    return h(at ? "td" : "th", { scope: at ? null : "row", class: kind, "data-head": column.head || null }, value ?? "–");
+  })));
   return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: "0" },
     rows.length ? h("table", {}, h("caption", { hidden: true }, label), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, body)) : h("p", { class: "empty" }, empty));
 }
@@ -91,12 +100,14 @@ export function bars(counts) {
   ]));
 }
 
-export function dropTable(drops) {
+// Of a host with whose event it was; an account's own DID is on its page already.
+export function dropTable(drops, ofHost = false) {
+  const account = { head: "Account", cell: (row) => (row.did ? h("a", { href: `#/accounts/${row.did}` }, row.did) : null), class: "did" };
   return table("Last drops", [
     { head: "When", cell: (row) => ago(row.time), class: "tight" },
     { head: "Reason", cell: (row) => h("span", { class: "mono" }, row.reason) },
-    { head: "Rule and detail", cell: (row) => [row.rule, row.detail ? h("div", { class: "soft" }, row.detail) : null], class: "name" },
-    { head: "Account", cell: (row) => (row.did ? h("a", { href: `#/accounts/${row.did}` }, row.did) : "–"), class: "did wide" },
+    { head: "Rule and detail", cell: (row) => [rule(row.rule), row.detail ? h("div", { class: "soft" }, prose(row.detail)) : null], class: "name" },
+    ...(ofHost ? [account] : []),
   ], drops, { empty: "Nothing was dropped lately." });
 }
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from relay.protocol.frame import account_frame
-from relay.store.batch import Appended, Batch, Item
+from relay.store.batch import Appended, Batch, Item, TakedownMark
 from relay.verify.chain import AccountState, effective_status
 
-LOCAL_STATUSES = ("takendown", "suspended", "")
+OPERATOR_STATUSES = ("takendown", "suspended", "")
 
 
-class Standing(NamedTuple):
+class StatusChange(NamedTuple):
     """What became of it: the row with its new version, and the seq of the `#account`, None when none was needed."""
 
     account: AccountState
@@ -39,20 +39,22 @@ def set_local_status(
     did: str,
     status: str,
     time_ms: int,
-) -> Standing:
+    *,
+    takedown: TakedownMark | None = None,
+) -> StatusChange:
     """Give an account a local status, or with "" take it away. Raises `KeyError` for a DID without a row.
 
-    Asking for what is so already changes nothing and appends nothing.
+    Asking for what is so already changes nothing and appends nothing. `takedown` is written with the row in one append.
     """
-    assert status in LOCAL_STATUSES, "throttled is the word of a quota, not of an operator"
+    assert status in OPERATOR_STATUSES, "throttled is the word of a quota, not of an operator"
     while True:
         account = read(did)
         if account is None:
             raise KeyError(did)
-        if account.local_status == status:
-            return Standing(account, None)
+        if account.local_status == status and takedown is None:
+            return StatusChange(account, None)
         item = status_item(did, account, account._replace(local_status=status), time_ms)
-        appended = append(Batch(time_ms, (item,)))
+        appended = append(Batch(time_ms, (item,), takedown=takedown))
         if not appended.refused:
             state = item.state._replace(version=account.version + 1)
-            return Standing(state, appended.tip_seq if item.template is not None else None)
+            return StatusChange(state, appended.tip_seq if item.template is not None else None)
