@@ -4,7 +4,8 @@ The yardstick is a bare LMDB txn that puts the same chunks into an env of its ow
 are those of design section 3: the window is cut to a third while appending goes on, and a reader is left open in both
 envs. In either the p99 of an append may be 20 ms, its maximum a second, and the rate has to be half of the fresh one;
 `--check` makes the exit code say so. Figures are medians over rounds, so that one busy moment of a shared machine does
-not decide. Unsynced by default, because a sync measures the disk; `--sync` adds the synced figures.
+not decide. All of it is done twice: without flushing to the disk, for the work of an append alone, and in fewer appends
+with `log.sync` as it is by default, where the disk is measured too.
 """
 
 import random
@@ -20,27 +21,43 @@ from pathlib import Path
 from shutil import rmtree
 from typing import NamedTuple
 
-from benchmarks.yardstick import Bar, Case, arguments, report
+from benchmarks.yardstick import Bar, Case, arguments, percentile, report
 from relay.protocol.frame import FrameTemplate
 from relay.store.batch import Batch, HostMark, Item
 from relay.store.env import Env, create_env, put_last
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 ITEMS = 512
 FRAME_BYTES = 5_500
 ACCOUNTS = 50_000
 HOSTS = 20
 ROUND = 50
-APPENDS = 5 * ROUND
 CHUNKS_A_BATCH = 3
-WARM_UP_BYTES = 2 << 30
+WARM_UP_BYTES_AN_APPEND = 8 << 20
+SEGMENT_BYTES_MAX, SEGMENT_BYTES_AN_APPEND = 64 << 20, 512 << 10
 NOW_MS = 1_700_000_000_000
 P99_BAR, LONGEST_BAR, RATE_BAR = Bar("value", "<=", 20), Bar("value", "<=", 1_000), Bar("ratio", ">=", 0.5)
-SETTINGS = LogSettings(sync=False, segment_bytes=64 << 20, state_map_bytes=4 << 30)
 
 _TEMPLATE = FrameTemplate(b"h" * 20, b"t" * (FRAME_BYTES - 29))
+
+
+class Mode(NamedTuple):
+    """Whether commits are flushed to the disk, how many appends a run times, and what the names of its cases end in."""
+
+    sync: bool
+    appends: int
+    suffix: str
+
+    @property
+    def settings(self) -> LogSettings:
+        """With segments small enough to be many, and for one to have room in a third of the window."""
+        segment_bytes = min(SEGMENT_BYTES_MAX, self.appends * SEGMENT_BYTES_AN_APPEND)
+        return LogSettings(sync=self.sync, segment_bytes=segment_bytes, state_map_bytes=4 << 30)
+
+
+MODES = (Mode(sync=False, appends=5 * ROUND, suffix=""), Mode(sync=True, appends=3 * ROUND, suffix="_synced"))
 
 
 class Run(NamedTuple):
@@ -49,12 +66,12 @@ class Run(NamedTuple):
     times_ms: list[float]
 
     def rounds(self) -> list[list[float]]:
-        """The times in rounds of `ROUND`, each sorted."""
-        return [sorted(self.times_ms[start : start + ROUND]) for start in range(0, len(self.times_ms), ROUND)]
+        """The times in rounds of `ROUND`."""
+        return [self.times_ms[start : start + ROUND] for start in range(0, len(self.times_ms), ROUND)]
 
     def at(self, share: float) -> float:
         """A percentile: the median of those of the rounds."""
-        return statistics.median(times[min(len(times) - 1, int(len(times) * share))] for times in self.rounds())
+        return statistics.median(percentile(times, share) for times in self.rounds())
 
     def rate(self) -> float:
         """Events per second while appending, in the median round."""
@@ -101,8 +118,8 @@ def timed_appends(store: Store, batches: Iterator[Batch], count: int) -> Run:
 class RawPuts:
     """The yardstick: the bytes of one batch as bare values of an env."""
 
-    def __init__(self, folder: Path) -> None:
-        self._env: Env = create_env(folder, (b"chunks",), map_bytes=16 << 30, sync=False)
+    def __init__(self, folder: Path, *, sync: bool) -> None:
+        self._env: Env = create_env(folder, (b"chunks",), map_bytes=16 << 30, sync=sync)
         self._value = b"x" * (ITEMS * FRAME_BYTES // CHUNKS_A_BATCH)
         self._key = 0
 
@@ -120,27 +137,27 @@ class RawPuts:
         self._env.close()
 
 
-def warm_up(folder: Path) -> None:
-    """Touch as much page cache as a run needs and give it back.
+def warm_up(folder: Path, appends: int) -> None:
+    """Touch as much page cache as a run of so many needs and give it back.
 
     The memory of a virtual machine costs some ten times more at its first touch ever, and that would be measured.
     """
     block = bytes(1 << 20)
     path = folder / "warm-up"
     with path.open("wb", buffering=0) as file:
-        for _ in range(WARM_UP_BYTES // len(block)):
+        for _ in range(appends * WARM_UP_BYTES_AN_APPEND // len(block)):
             file.write(block)
     path.unlink()
 
 
-def fresh(folder: Path) -> tuple[Run, Run]:
+def fresh(folder: Path, mode: Mode) -> tuple[Run, Run]:
     """Appends to a new store, and the yardstick in turn with them."""
     folder.mkdir()
-    raw = RawPuts(folder / "raw")
-    store = open_store(folder / "store", SETTINGS)
+    raw = RawPuts(folder / "raw", sync=mode.sync)
+    store = open_store(folder / "store", mode.settings)
     batches = make_batches(1)
     times, raw_times = [], []
-    for _ in range(APPENDS):
+    for _ in range(mode.appends):
         raw_times.append(raw.put())
         times += timed_appends(store, batches, 1).times_ms
     raw.close()
@@ -149,14 +166,14 @@ def fresh(folder: Path) -> tuple[Run, Run]:
     return Run(times), Run(raw_times)
 
 
-def shrunk(folder: Path) -> Run:
+def shrunk(folder: Path, mode: Mode) -> Run:
     """A full window is cut to a third; segments go in another thread while the appends are timed."""
     batches = make_batches(2)
-    store = open_store(folder, SETTINGS)
-    timed_appends(store, batches, APPENDS)
+    store = open_store(folder, mode.settings)
+    timed_appends(store, batches, mode.appends)
     window_bytes = store.stats().log_bytes // 3
     store.close()
-    store = open_store(folder, replace(SETTINGS, window_bytes=window_bytes))
+    store = open_store(folder, replace(mode.settings, window_bytes=window_bytes))
     done = threading.Event()
 
     def housekeeping() -> None:
@@ -165,7 +182,7 @@ def shrunk(folder: Path) -> Run:
 
     thread = threading.Thread(target=housekeeping)
     thread.start()
-    run = timed_appends(store, batches, APPENDS)
+    run = timed_appends(store, batches, mode.appends)
     done.set()
     thread.join()
     store.retain()
@@ -175,28 +192,20 @@ def shrunk(folder: Path) -> Run:
     return run
 
 
-def reader_left_open(folder: Path) -> Run:
+def reader_left_open(folder: Path, mode: Mode) -> Run:
     """A read txn of the state and one of the active segment stay open through all appends."""
     batches = make_batches(3)
-    store = open_store(folder, SETTINGS)
-    timed_appends(store, batches, 50)
+    store = open_store(folder, mode.settings)
+    timed_appends(store, batches, min(ROUND, mode.appends))
     with ExitStack() as left_open:
         left_open.enter_context(store.view())
         segments = store._segments  # noqa: SLF001 -- a reader that forgot its txn
         name = segments.names()[-1]
         env = left_open.enter_context(segments.borrowed(name, active=True))
         left_open.enter_context(env.begin())
-        run = timed_appends(store, batches, APPENDS)
+        run = timed_appends(store, batches, mode.appends)
     store.close()
     rmtree(folder)
-    return run
-
-
-def synced(folder: Path) -> Run:
-    """With `log.sync` as it is by default: four flushes to the disk an append."""
-    store = open_store(folder, replace(SETTINGS, sync=True))
-    run = timed_appends(store, make_batches(4), 40)
-    store.close()
     return run
 
 
@@ -212,28 +221,35 @@ def cases_of(name: str, run: Run, base: Run, base_name: str, *, is_abuse: bool =
     ]
 
 
+def measured(folder: Path, mode: Mode) -> list[Case]:
+    """Everything in one mode: the yardstick, appends to a new store, the two abuses."""
+    folder.mkdir()
+    first, raw = fresh(folder / "fresh", mode)
+    raw_name, first_name = f"raw_put{mode.suffix}", f"append{mode.suffix}"
+    cases = [
+        Case(f"{raw_name}_p50", raw.at(0.5), "ms"),
+        Case(f"{raw_name}_p99", raw.at(0.99), "ms"),
+        Case(f"{raw_name}_max", max(raw.times_ms), "ms"),
+        Case(f"{raw_name}_rate", raw.rate(), "events/s"),
+        *cases_of(first_name, first, raw, raw_name),
+    ]
+    for name, abuse in (("shrunk_window", shrunk), ("reader_left_open", reader_left_open)):
+        run = abuse(folder / name, mode)
+        cases += cases_of(name + mode.suffix, run, first, first_name, is_abuse=True)
+    return cases
+
+
 def main() -> None:
     parser = arguments("appends of 512 events of 5.5 kB")
-    parser.add_argument("--sync", action="store_true", help="measure synced appends too")
+    parser.add_argument("--appends", type=int, help="how many a run times (250, and 150 with flushing to the disk)")
     parser.add_argument("--dir", type=Path, help="where to write, the system's temporary folder by default")
     given = parser.parse_args()
+    modes = [mode._replace(appends=given.appends or mode.appends) for mode in MODES]
     sys.setswitchinterval(0.0005)  # as every writing process does (design section 3)
     with tempfile.TemporaryDirectory(prefix="relay-append-", dir=given.dir) as name:
         folder = Path(name)
-        warm_up(folder)
-        first, raw = fresh(folder / "fresh")
-        abuses = {"shrunk_window": shrunk(folder / "shrunk"), "reader_left_open": reader_left_open(folder / "open")}
-        cases = [
-            Case("raw_put_p50", raw.at(0.5), "ms"),
-            Case("raw_put_p99", raw.at(0.99), "ms"),
-            Case("raw_put_max", max(raw.times_ms), "ms"),
-            Case("raw_put_rate", raw.rate(), "events/s"),
-            *cases_of("append", first, raw, "raw_put"),
-        ]
-        for abuse, run in abuses.items():
-            cases += cases_of(abuse, run, first, "append", is_abuse=True)
-        if given.sync:
-            cases += cases_of("append_synced", synced(folder / "synced"), first, "append")
+        warm_up(folder, max(mode.appends for mode in modes))
+        cases = [case for mode in modes for case in measured(folder / f"run{mode.suffix}", mode)]
     report("append", cases, given)
 
 

@@ -29,27 +29,26 @@ from benchmarks.serving import (
     Writer,
     in_fresh_process,
     make_store,
-    percentile,
     serving,
 )
-from benchmarks.yardstick import Bar, Case, arguments, report
+from benchmarks.yardstick import Bar, Case, arguments, percentile, report
 from relay.net.consumer_socket import ConsumerSocket
 from relay.protocol.frame import iter_messages
 from relay.serve.consumer import Consumer
+from relay.serve.settings import ConsumerSettings
 
 BATCH = 20
-ROUNDS = 150
 SLOW_EVERY = 25
 CATCH_UP_EVERY = 2
 ARRIVAL_SECONDS = 30.0
 SETTLE_SECONDS = 1.0
 LATENCY_CONSUMERS, LATENCY_RATE, STAMPED = 100, 2_000, 5
-WARM_UP, IDLE, STALLED = 20, 400, 50
-IDLE_KB_MAX, STALLED_KB_MAX = 40, (256 << 10) / 1e3 + 100
+WARM_UP, STALLED = 20, 50
+IDLE_KB_MAX, STALLED_KB_MAX = 40, ConsumerSettings().read_bytes / 1e3 + 100
 GROWTH_MAX = 1.05  # of the process from the first third to the last: what "flat" allows
 
 
-async def fan_out(folder: Path, consumers: int) -> list[Case]:
+async def fan_out(folder: Path, consumers: int, rounds: int) -> list[Case]:
     """Deliveries a second of the three ways."""
     store = make_store(folder, 1)
     writer = Writer(store)
@@ -57,8 +56,8 @@ async def fan_out(folder: Path, consumers: int) -> list[Case]:
     times: dict[str, list[float]] = {"raw_send": [], "relay": [], "send_message": []}
     async with serving(store) as made:
         await crowd.open("discard", made.port, consumers)
-        sockets = [socket_of(consumer) for consumer in consumers_of(made)]
-        for number in range(ROUNDS):
+        sockets = [socket_of(consumer) for consumer in await seated(made, consumers)]
+        for number in range(rounds):
             times["raw_send"].append(await raw_batch(sockets))
             times["relay"].append(await relay_batch(made, writer))
             if number % SLOW_EVERY == 0:
@@ -118,11 +117,19 @@ def consumers_of(made: Serving) -> list[Consumer]:
     return [seat.consumer for seat in made.worker.audience._seats.values() if seat.consumer]  # noqa: SLF001 -- from inside
 
 
+async def seated(made: Serving, count: int) -> list[Consumer]:
+    """All of them: a client may have read the answer to its handshake before the worker's task goes on."""
+    with trio.fail_after(ARRIVAL_SECONDS):
+        while len(found := consumers_of(made)) < count:
+            await trio.lowlevel.checkpoint()
+    return found
+
+
 def socket_of(consumer: Consumer) -> socket.socket:
     """The system's socket below all layers."""
     stream = consumer._socket._raw  # noqa: SLF001 -- from inside
     assert isinstance(stream, trio.SocketStream)
-    found = stream.socket._sock  # type: ignore[attr-defined] # noqa: SLF001 # as above
+    found = stream.socket._sock  # type: ignore[attr-defined] # noqa: SLF001 -- as above
     assert isinstance(found, socket.socket)
     return found
 
@@ -170,7 +177,7 @@ async def latency(folder: Path, seconds: float) -> list[Case]:
     ]
 
 
-async def idle_memory(folder: Path) -> list[Case]:
+async def idle_memory(folder: Path, idle: int) -> list[Case]:
     """RssAnon for each consumer that has nothing to take."""
     store = make_store(folder, 1)
     crowd = Crowd()
@@ -178,9 +185,9 @@ async def idle_memory(folder: Path) -> list[Case]:
         await crowd.open("discard", made.port, WARM_UP)
         await trio.sleep(SETTLE_SECONDS)
         before = made.rss_anon_bytes()
-        await crowd.open("discard", made.port, IDLE)
+        await crowd.open("discard", made.port, idle)
         await trio.sleep(SETTLE_SECONDS)
-        each = (made.rss_anon_bytes() - before) / IDLE
+        each = (made.rss_anon_bytes() - before) / idle
     crowd.close()
     store.close()
     return [Case("idle_consumer", each / 1e3, "kB", bars=(Bar("value", "<=", IDLE_KB_MAX),))]
@@ -226,13 +233,15 @@ def in_folder(phase: Callable[..., Awaitable[list[Case]]], *arguments: Any) -> l
 def main() -> None:
     parser = arguments("live fan-out, latency and memory of one serve worker")
     parser.add_argument("--consumers", type=int, default=200, help="for the fan-out (200)")
+    parser.add_argument("--rounds", type=int, default=150, help="batches of the fan-out (150)")
+    parser.add_argument("--idle", type=int, default=400, help="idle consumers whose memory is taken (400)")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the latency run (10)")
     parser.add_argument("--stall-seconds", type=float, default=10.0, help="length of the stall (10)")
     given = parser.parse_args()
     phases: list[tuple[Any, ...]] = [
-        (fan_out, given.consumers),
+        (fan_out, given.consumers, given.rounds),
         (latency, given.seconds),
-        (idle_memory,),
+        (idle_memory, given.idle),
         (stalled_memory, given.stall_seconds),
     ]
     cases = [case for phase in phases for case in in_fresh_process(in_folder, *phase)]

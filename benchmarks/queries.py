@@ -18,16 +18,15 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.serving import LOG, percentile, serving
-from benchmarks.yardstick import Bar, Case, arguments, report
+from benchmarks.serving import LOG, serving
+from benchmarks.yardstick import Bar, Case, arguments, percentile, report
 from relay.serve.xrpc import page_cursor
 from relay.store.accounts import pack_account
 from relay.store.layout import ACCOUNTS
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
-CALLS = 400
 WARM_UP = 50
 LOADED_AT_ONCE = 50_000
 STATE_BYTES_AN_ACCOUNT = 400
@@ -89,13 +88,13 @@ class Client:
         return (time.perf_counter() - began) * 1e3
 
 
-def ask(pipe: Connection, port: int, accounts: int) -> None:
+def ask(pipe: Connection, port: int, accounts: int, calls: int) -> None:
     """The program of the client process: milliseconds of every call, by kind."""
     client = Client(port)
     rng = random.Random(1)
     pages = "/xrpc/com.atproto.sync.listRepos?limit=500&cursor="
     status = "/xrpc/com.atproto.sync.getRepoStatus?did="
-    numbers = [rng.randrange(max(1, accounts - 500)) for _ in range(WARM_UP + CALLS)]
+    numbers = [rng.randrange(max(1, accounts - 500)) for _ in range(WARM_UP + calls)]
     times: dict[str, list[float]] = {"health": [], "listRepos": [], "getRepoStatus": []}
     for call, number in enumerate(numbers):
         did = did_of(number, accounts)
@@ -110,7 +109,7 @@ def ask(pipe: Connection, port: int, accounts: int) -> None:
     pipe.send(times)
 
 
-async def measured(folder: Path, accounts: int) -> dict[str, list[float]]:
+async def measured(folder: Path, accounts: int, calls: int) -> dict[str, list[float]]:
     """The milliseconds of every call."""
     state_map_bytes = max(LOG.state_map_bytes, accounts * STATE_BYTES_AN_ACCOUNT)
     log = LogSettings(sync=False, segment_bytes=LOG.segment_bytes, state_map_bytes=state_map_bytes)
@@ -120,7 +119,7 @@ async def measured(folder: Path, accounts: int) -> dict[str, list[float]]:
     async with serving(store) as made:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=ask, args=(theirs, made.port, accounts), daemon=True)
+        process = context.Process(target=ask, args=(theirs, made.port, accounts, calls), daemon=True)
         process.start()
         times: dict[str, list[float]] = await trio.to_thread.run_sync(ours.recv)
         process.join()
@@ -131,10 +130,11 @@ async def measured(folder: Path, accounts: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = arguments("queries on a store with many accounts")
     parser.add_argument("--accounts", type=int, default=10_000_000, help="rows in the store (10,000,000)")
+    parser.add_argument("--calls", type=int, default=400, help="requests of each kind (400)")
     parser.add_argument("--dir", type=Path, help="where to write, the system's temporary folder by default")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relay-queries-", dir=given.dir) as name:
-        times = trio.run(measured, Path(name) / "data", given.accounts)
+        times = trio.run(measured, Path(name) / "data", given.accounts, given.calls)
     cases = []
     for kind, values in times.items():
         for label, share in (("p50", 0.5), ("p99", 0.99)):

@@ -23,13 +23,13 @@ from benchmarks.serving import (
     Feeder,
     in_fresh_process,
     make_store,
-    percentile,
     serving,
 )
-from benchmarks.yardstick import Bar, Case, arguments, report
+from benchmarks.yardstick import Bar, Case, arguments, percentile, report
+from relay.serve.settings import ConsumerSettings
 from relay.store.store import Store
 
-READ_BYTES = 256 << 10
+READ_BYTES = ConsumerSettings().read_bytes
 ROUNDS = 2
 REPLAYS, LIVE, LIVE_RATE = 20, 10, 1_000
 SETTLE_SECONDS = 1.0
@@ -71,7 +71,7 @@ def raw_replay(store: Store) -> float:
 async def relay_replay(store: Store, events: int) -> float:
     """Seconds from the request of one consumer with cursor 0 to its last byte."""
     crowd = Crowd()
-    async with serving(store, read_bytes=READ_BYTES) as made:
+    async with serving(store) as made:
         await crowd.open("stall", made.port, 0)  # the process is up
         began = time.perf_counter()
         await crowd.open("discard", made.port, 1, "?cursor=0")
@@ -102,7 +102,7 @@ async def beside(folder: Path, events: int) -> list[Case]:
     """Twenty replays while events come in."""
     store = make_store(folder, events)
     crowd, others = Crowd(), Crowd()
-    async with serving(store, read_bytes=READ_BYTES) as made:
+    async with serving(store) as made:
         await others.open("stamp", made.port, LIVE)
         feeder = Feeder(folder, LIVE_RATE)
         await trio.sleep(SETTLE_SECONDS)

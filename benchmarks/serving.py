@@ -10,7 +10,7 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from multiprocessing.connection import Connection
@@ -21,13 +21,13 @@ import trio
 
 from relay.app.lifecycle import keep_heap_flat
 from relay.observe.metrics import Metrics
-from relay.protocol.frame import FrameTemplate, message_header
+from relay.protocol.frame import STREAM_PATH, FrameTemplate, message_header
 from relay.serve.settings import ConsumerSettings, ServeRoleSettings
 from relay.serve.worker import Worker
 from relay.store.batch import Batch, Item
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 FRAME_BYTES = 5_500
 MESSAGE_BYTES = FRAME_BYTES + len(message_header(FRAME_BYTES))
@@ -39,7 +39,7 @@ ACCOUNTS = 1_000
 BULK_ITEMS = 512
 LOG = LogSettings(sync=False, segment_bytes=256 << 20, state_map_bytes=1 << 30)
 UPGRADE = (
-    "GET /xrpc/com.atproto.sync.subscribeRepos{query} HTTP/1.1\r\nHost: relay.test\r\nUpgrade: websocket\r\n"
+    f"GET {STREAM_PATH}{{query}} HTTP/1.1\r\nHost: relay.test\r\nUpgrade: websocket\r\n"
     "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 PONG = b"\x8a\x80\0\0\0\0"
@@ -315,9 +315,3 @@ def _feed(pipe: Connection, folder: Path, rate: int, every_ms: int) -> None:
             events += min(due, BULK_ITEMS)
     pipe.send((events, time.monotonic() - began))
     store.close()
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Of unsorted values."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

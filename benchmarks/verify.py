@@ -8,7 +8,6 @@ The bars are counted in bare verifications; benchmarks/README.md says what was r
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +19,7 @@ from relay.protocol.events import CommitEvent
 from relay.protocol.frame import MessageFrame
 from relay.protocol.inversion import check_slice
 from relay.store.batch import Item
-from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
-from relay.verify.identity import Identity
+from relay.verify.facts import NO_ACCOUNT, AccountState, Facts, HostView, Identity
 from relay.verify.modes import STRICT
 from relay.verify.ops import check_ops
 from relay.verify.signed import SignedSlice, check_signature, check_signed, read_slice
@@ -43,9 +41,7 @@ class Scene(NamedTuple):
     message: bytes
     event: CommitEvent
     frame: MessageFrame
-    identity: Identity
-    account: AccountState
-    host: HostView
+    facts: Facts
 
 
 def identities_of(documents: Mapping[str, Any]) -> dict[str, Identity]:
@@ -70,12 +66,13 @@ def scenes_of(messages: Iterable[bytes], identities: Mapping[str, Identity]) -> 
         identity = identities[event.did]
         host = HostView(1, identity.host or "", 0, STRICT)
         account = accounts.get(event.did, NO_ACCOUNT)
-        verdict = judge_event(event, identity, account, host, NOW_MS, refreshed=True)
+        facts = Facts(identity, account, host, NOW_MS, refreshed=False)
+        verdict = judge_event(event, facts)
         if not isinstance(verdict, Accept):
             raise TypeError(f"seq {event.seq} of the stream does not pass: {verdict}")
         accounts[event.did] = verdict.state._replace(version=account.version + 1)
         if isinstance(event, CommitEvent):
-            scenes.append(Scene(message, event, frame, identity, account, host))
+            scenes.append(Scene(message, event, frame, facts))
     return scenes
 
 
@@ -85,11 +82,11 @@ def whole(scene: Scene) -> Item:
     if isinstance(read, Unfit):
         raise TypeError(read)
     event, frame = read
-    verdict = judge_event(event, scene.identity, scene.account, scene.host, NOW_MS, refreshed=False)
+    verdict = judge_event(event, Facts(*scene.facts))  # made for each event, as `Judge.verdict` does
     if not isinstance(verdict, Accept):
         raise TypeError(verdict)
     made = outgoing(event, frame, verdict.state)
-    return Item(event.did, scene.account.version, verdict.state, made, 1, event.seq, remarks_on(verdict))
+    return Item(event.did, scene.facts.account.version, verdict.state, made, 1, event.seq, remarks_on(verdict))
 
 
 def slice_inversion(event: CommitEvent, data: bytes) -> None:
@@ -109,16 +106,15 @@ def each(function: Callable[..., object], *columns: Sequence[Any]) -> Callable[[
 def timed(scenes: Sequence[Scene], bars: tuple[Bar, ...]) -> list[Timed]:
     events = [scene.event for scene in scenes]
     frames = [scene.frame for scene in scenes]
-    identities = [scene.identity for scene in scenes]
-    accounts = [scene.account for scene in scenes]
+    facts = [scene.facts for scene in scenes]
+    accounts = [scene.facts.account for scene in scenes]
     slices = [one for one in map(read_slice, events) if isinstance(one, SignedSlice)]
     roots = [one.commit.data for one in slices]
-    signed = partial(check_signed, now_ms=NOW_MS, refreshed=False)
     sound = [check_ops(event.ops, STRICT) for event in events]
     firsts = [not account.rev for account in accounts]
 
-    def tree(event: CommitEvent, found: SignedSlice, ops: Any, first: bool) -> None:
-        check_tree(event, found.slice, found.commit.data, ops, STRICT, first=first)
+    def tree(event: CommitEvent, signed: SignedSlice, ops: Any, first: bool) -> None:
+        check_tree(event, signed, ops, STRICT, first=first)
 
     count, verify = len(scenes), "bare_verify"
     return [
@@ -126,9 +122,9 @@ def timed(scenes: Sequence[Scene], bars: tuple[Bar, ...]) -> list[Timed]:
         Timed("verdict", each(whole, scenes), count, verify, bars[:1]),
         Timed("slice_inversion", each(slice_inversion, events, roots), count, verify, bars[1:]),
         Timed("read_message", each(read_message, [scene.message for scene in scenes]), count, verify),
-        Timed("check_signed", each(signed, events, identities, accounts, [one.host for one in scenes]), count, verify),
+        Timed("check_signed", each(check_signed, events, facts), count, verify),
         Timed("- read_slice", each(read_slice, events), count, verify),
-        Timed("- check_signature", each(partial(check_signature, refreshed=False), slices, identities), count, verify),
+        Timed("- check_signature", each(check_signature, slices, facts), count, verify),
         Timed("check_ops", each(lambda event: check_ops(event.ops, STRICT), events), count, verify),
         Timed("check_tree", each(tree, events, slices, sound, firsts), count, verify),
         Timed("outgoing", each(outgoing, events, frames, accounts), count, verify),
@@ -137,6 +133,7 @@ def timed(scenes: Sequence[Scene], bars: tuple[Bar, ...]) -> list[Timed]:
 
 def main() -> None:
     parser = arguments("the whole verdict on one commit")
+    parser.add_argument("--count", type=int, default=1_000, help="made-up commits to judge (1,000)")
     parser.add_argument("--frames", type=Path, help="a recording of frames to use in place of made-up ones")
     parser.add_argument("--identities", type=Path, help="the DID documents of the recording: a JSON object by DID")
     given = parser.parse_args()
@@ -145,7 +142,7 @@ def main() -> None:
     if given.frames:
         messages, documents = list(read_frames(given.frames)), json.loads(given.identities.read_text())
     else:
-        messages, documents = frames_of_network_shape(SEED, 1_000)
+        messages, documents = frames_of_network_shape(SEED, given.count)
     scenes = scenes_of(messages, identities_of(documents))
     scenes = scenes[:: max(1, len(scenes) // ROUNDS_COMMITS)]
     if not given.json:

@@ -75,6 +75,12 @@ def measure(timed: Sequence[Timed], *, rounds: int = 7) -> list[Case]:
     return cases
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of them lie, in whatever order they come; 1 is the largest one."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
 def bare_verify(signatures: int = 200) -> Timed:
     """The C call of a secp256k1 verification alone: distinct signatures, they and the key parsed beforehand."""
     private = coincurve.PrivateKey(sha256(b"yardstick").digest())

@@ -1,12 +1,27 @@
-"""Kinds of arguments: from what was typed to a value, or one line why not, which makes the exit code 2. Pure."""
+"""Kinds of arguments: from what was typed to a value, or one line why not, which makes the exit code 2. Pure.
+
+And the one argument that several commands share, `--config`.
+"""
 
 import argparse
 from math import inf
+from pathlib import Path
 
 from relay.app import since
+from relay.app.config import DEFAULT_FILE
 from relay.protocol.limits import UPSTREAM_SEQ_MAX
 
 DEFAULT = "default"
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Declare `--config`."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"configuration file (default: {DEFAULT_FILE}, if there is one); RELAY_* in the environment wins",
+    )
 
 
 def positive(text: str) -> int:

@@ -12,8 +12,11 @@ from typing import IO, Any
 
 import msgspec
 
+from relay.app.config import ConfigError
+
 REASON_BYTES = 1_024
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of the system, less its final zero
+_NAME_LONGEST = "housekeeping-0"
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +54,12 @@ def worker_name(role: str, index: int) -> str:
 def control_path(data_dir: Path, name: str) -> Path:
     """The Unix socket on which a worker, or `supervisor`, answers."""
     return data_dir / "run" / f"{name}.sock"
+
+
+def check_path(data_dir: Path) -> None:
+    """Raise ConfigError when the path is too long for the sockets below it."""
+    if len(os.fsencode(control_path(data_dir, _NAME_LONGEST))) > SOCKET_PATH_BYTES_MAX:
+        raise ConfigError(f"data_dir: {data_dir} is too long a path for sockets below it; a shorter one is needed")
 
 
 def died_path(data_dir: Path, name: str) -> Path:

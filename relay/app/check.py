@@ -1,10 +1,10 @@
 """`relay check`: is this machine fit for this configuration? One line for each problem, each saying what to do.
 
 Owns the checks of disk, limits, clock and PLC directory. Does not own the configuration's own rules, which are those
-of `relay.app.config`. Looks only; starts nothing, and writes no more than a file it removes at once.
+of `relay.app.config`, nor those of the data, which are the store's. Looks only; starts nothing, and writes no more than
+a file it removes at once.
 """
 
-import os
 import resource
 import shutil
 import socket
@@ -15,10 +15,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from relay.app.assignment import SOCKET_PATH_BYTES_MAX, control_path, worker_name
+from relay.app.assignment import check_path, control_path
 from relay.app.config import ConfigError
 from relay.app.kinds import Address
 from relay.app.listening import bind
+from relay.app.lock import at_rest
 from relay.app.run import seed_origin
 from relay.app.settings import RelaySettings
 from relay.net.dial import Dialer
@@ -26,6 +27,8 @@ from relay.net.errors import NetError
 from relay.net.guard import is_public_address
 from relay.net.http import HttpClient
 from relay.protocol.syntax import is_hostname
+from relay.store.creation import look
+from relay.store.errors import StoreError
 
 LOG_BYTES_PER_HOUR = 7 << 30  # the public network in 2026: 167 GB a day (field.md)
 CLOCK_SKEW_SECONDS_MAX = 30.0
@@ -48,16 +51,31 @@ async def problems(settings: RelaySettings) -> list[str]:
 
 
 def data_dir_problems(settings: RelaySettings) -> Iterator[str]:
-    """Whether data_dir, or the folder it will be made in, can be written."""
+    """Whether data_dir, or the folder it will be made in, can be written, and whether a start takes what is in it."""
     place = _existing(settings.data_dir)
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         yield f"data_dir: {place} cannot be written: {error.strerror}"
-    path = control_path(settings.data_dir, worker_name("housekeeping", 0))
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        yield f"data_dir: {settings.data_dir} is too long a path for sockets below it; a shorter one is needed"
+    try:
+        check_path(settings.data_dir)
+    except ConfigError as error:
+        yield from error.problems
+    if settings.data_dir.is_dir():
+        yield from _content_problems(settings)
+
+
+def _content_problems(settings: RelaySettings) -> Iterator[str]:
+    """What a start would say of the data; nothing while a relay is at work there, which has found them good."""
+    try:
+        with at_rest(settings.data_dir) as is_at_rest:
+            if is_at_rest:
+                look(settings.data_dir, settings.log)
+    except ConfigError as error:
+        yield from error.problems
+    except StoreError as error:
+        yield f"data_dir: {error.told}"
 
 
 def disk_problems(settings: RelaySettings) -> Iterator[str]:

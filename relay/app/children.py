@@ -1,7 +1,7 @@
 """One worker process at a time: started, told its task, watched, ended, and what is known about it.
 
 Owns the process and the socket that is its standard input. Does not decide when to start it again: that is
-`relay.app.post`. Always a fresh program through `subprocess`, never a fork: LMDB envs, txns and trio's state must not
+`relay.app.slot`. Always a fresh program through `subprocess`, never a fork: LMDB envs, txns and trio's state must not
 cross one. It is started from the main thread, because PR_SET_PDEATHSIG is about the thread that started a process.
 """
 
@@ -56,7 +56,7 @@ class Child:
         self.leaving = trio.Event()
         ours, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
+            self._process = subprocess.Popen(  # noqa: S603 -- our own program
                 [*command, task.role, str(task.index)],
                 stdin=theirs.fileno(),
                 pass_fds=pass_fds,
@@ -90,7 +90,7 @@ class Child:
 
     async def wait(self) -> None:
         """Wait for its end."""
-        while self._process.poll() is None:  # noqa: ASYNC110 - a process sets no event
+        while self._process.poll() is None:  # noqa: ASYNC110 -- a process sets no event
             await trio.sleep(_EXIT_POLL_SECONDS)
 
     def drain(self) -> None:

@@ -1,7 +1,8 @@
 """The `relay` command: arguments, exit codes and what people see when something is wrong.
 
 Owns argv and the table of commands, one function each: `add` declares its arguments, `run` does it and returns the exit
-code (0 done, 1 found a problem, 2 usage or configuration, 130 Ctrl-C). What a command does is in a module of its own.
+code: 0 done; 1 found a problem in what it looked at; 2 usage or configuration, which is all that the operator has to
+change before it can begin, data_dir included; 130 Ctrl-C. What a command does is in a module of its own.
 """
 
 import argparse
@@ -15,10 +16,10 @@ from typing import NamedTuple
 import trio
 
 from relay import __version__
-from relay.app import check, compare, config, demo, lifecycle, ops, pullhosts, tail
-from relay.app.arguments import cursor, moment, positive, seconds
+from relay.app import backup, check, compact, compare, config, demo, inspect, lifecycle, ops, pullhosts, tail
+from relay.app.arguments import add_config, cursor, moment, positive, seconds
 from relay.app.config import ConfigError
-from relay.app.demo import DemoFailed
+from relay.app.demorelay import DemoFailed
 from relay.app.demoscreen import Screen
 from relay.app.kinds import is_http_url
 from relay.app.ops import ACCOUNTS, CONSUMERS, DOMAINS, HOSTS, add_actions
@@ -41,17 +42,8 @@ class Command(NamedTuple):
     run: Callable[[Arguments], int]
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        help=f"configuration file (default: {config.DEFAULT_FILE}, if there is one); RELAY_* in the environment wins",
-    )
-
-
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser)
+    add_config(parser)
     parser.add_argument("--end-with-parent", action="store_true", help="stop when whoever started this is gone (Linux)")
 
 
@@ -60,7 +52,7 @@ def _run(arguments: Arguments) -> int:
         lifecycle.die_with_parent()
     settings = config.load(arguments.config)
     logs.configure(settings.logging.level, settings.logging.format, role="supervisor", worker=0)
-    trio.run(run_relay, settings)
+    trio.run(run_relay, settings, config.file_read(arguments.config))
     return DONE
 
 
@@ -125,7 +117,7 @@ def _tail(arguments: Arguments) -> int:
 
 def _add_pull_hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FROM_URL", help="of the relay, for instance https://bsky.network")
-    _add_config(parser)
+    add_config(parser)
     parser.add_argument("--json", action="store_true", help="the outcome as JSON, for scripts")
 
 
@@ -167,7 +159,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("consumers", "list consumers, and send one away", partial(add_actions, CONSUMERS), ops.run),
     Command("pull-hosts", "add the hosts that another relay lists", _add_pull_hosts, _pull_hosts),
     Command("compare", "read two relays at once and show what only one of them has", _add_compare, _compare),
-    Command("check", "print the effective configuration and check this machine", _add_config, _check),
+    Command("inspect", "look for faults in the log and state of a relay at rest", inspect.add, inspect.run),
+    Command("backup", "copy the data of a relay, which may be running", backup.add, backup.run),
+    Command("compact", "rewrite the state of a relay at rest without what is free in it", compact.add, compact.run),
+    Command("check", "print the effective configuration and check this machine", add_config, _check),
 )
 
 
@@ -211,8 +206,8 @@ def exit_code(arguments: Arguments) -> int:
             print(f"relay: {problem}", file=sys.stderr)
         return USAGE
     except StoreError as error:
-        print(f"relay: data_dir: {type(error).__name__}: {error}", file=sys.stderr)
-        return PROBLEM
+        print(f"relay: data_dir: {error.told}", file=sys.stderr)
+        return USAGE
     except DemoFailed as error:
         print(f"relay: {error}", file=sys.stderr)
         return PROBLEM

@@ -25,6 +25,7 @@ DEFAULT_FILE = Path("config/relay.toml")
 WORKERS_MAX_BY_CORES = 8
 _TIERS = "hosts.tiers."
 _TIER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_TIER_NAME_ALLOWED = "a lower-case letter, then at most 31 lower-case letters, digits and underscores"
 # A Kubernetes service called "relay" puts these into every pod beside it; they are nobody's typing error.
 _FOREIGN = re.compile(r"RELAY_(SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 
@@ -60,11 +61,17 @@ def load(
     for key in KEYS:
         _take(key.place, key.kind, given.pop(key.name, None), values, problems, name=key.name)
     tiers = _tiers(given, problems)
-    problems += (f"{name}: there is no such key (from {item.source})" for name, item in given.items())
+    problems += {_stray(name, item) for name, item in given.items()}
     secrets = {secret.name: _secret(secret.variable, secret.file_variable, environ, problems) for secret in SECRETS}
     if problems:
         raise ConfigError(*sorted(problems))
     return _compose(values | secrets, tiers, cores or usable_cores())
+
+
+def file_read(file: Path | None = None) -> Path | None:
+    """The file that `load` reads for `file`, absolute; None when it goes by the environment and defaults alone."""
+    path = file or DEFAULT_FILE
+    return path.absolute() if path.exists() else None
 
 
 def usable_cores() -> int:
@@ -80,7 +87,10 @@ def _from_file(file: Path | None, problems: list[str]) -> dict[str, Given]:
         if file is not None:
             problems.append(f"{path}: there is no such file")
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+        return {}
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"{path}: cannot be read as TOML: {error}")
         return {}
     return {name: Given(value, str(path), is_text=False) for name, value in _leaves(document, "")}
@@ -141,6 +151,17 @@ def _tiers(given: dict[str, Given], problems: list[str]) -> dict[str, dict[str, 
             _take(field, fields[field].kind, given.pop(name), found, problems, name=name)
             tiers.setdefault(tier, {}).update(found)
     return tiers
+
+
+def _stray(name: str, item: Given) -> str:
+    """What is wrong with `name`, which is no key: it may be a table, or belong to a tier that cannot be called so."""
+    tier, _, field = name.removeprefix(_TIERS).rpartition(".") if name.startswith(_TIERS) else ("", "", "")
+    if tier and field in {key.field for key in TIER_KEYS}:
+        return f"{_TIERS}{tier}: the name of a tier takes {_TIER_NAME_ALLOWED} (from {item.source})"
+    is_tier = bool(field) and not tier
+    if is_tier or any(key.name.startswith(f"{name}.") for key in KEYS) or f"{name}." == _TIERS:
+        return f"{name}: takes a table, [{name}], not {item.value!r} (from {item.source})"
+    return f"{name}: there is no such key (from {item.source})"
 
 
 def _secret(variable: str, file_variable: str, environ: Mapping[str, str], problems: list[str]) -> str:

@@ -1,25 +1,19 @@
 """`relay demo`: the whole relay, as processes, against a small network that it simulates on loopback.
 
-Owns the play: a temporary data folder, a configuration for it, the simulated hosts and directory in this process,
-`relay run` as a child, and a consumer that checks what comes out against what was sent. Succeeds only if every event
-that a relay must pass arrived, in order for each account, without a gap in seq, and nothing else did.
+Owns the play: the simulated hosts and directory in this process, what they do wrong on purpose, and a consumer that
+checks what comes out against what was sent. Does not own the relay's process (`relay.app.demorelay`). Succeeds only if
+every event that a relay must pass arrived, in order for each account, without a gap in seq, and nothing else did.
 """
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import trio
 
+from relay.app.demorelay import DemoFailed, Place, make_folder, places, ready_relay
 from relay.app.demoscreen import Figures, Screen
 from relay.app.lifecycle import on_stop_signals
 from relay.app.scorecard import Scorecard
@@ -27,14 +21,13 @@ from relay.net.dial import Dialer
 from relay.net.errors import NetError
 from relay.net.http import HttpClient
 from relay.net.subscription_socket import open_subscription
-from relay.world.network import Shape
+from relay.protocol.frame import STREAM_PATH
+from relay.world.network import Emission, Shape
 from relay.world.stage import Stage, open_stage, play
 
-API_PORT_WANTED = 2470
-START_SECONDS_MAX = 30.0
 ARRIVAL_SECONDS_MAX = 30.0
-STOP_SECONDS_MAX = 30.0
 RETRY_SECONDS = 0.1
+WRONGED_ACCOUNTS = 3
 SCRAPE_BYTES_MAX = 4 << 20
 SHAPE = Shape(records=2_000, layer_min=4, quiet_ms=1_500)
 
@@ -50,32 +43,13 @@ class DemoOptions(NamedTuple):
     seed: int
 
 
-class Place(NamedTuple):
-    """Where the relay under demonstration lives."""
-
-    folder: Path
-    api: int
-    metrics: int
-
-    @property
-    def stream(self) -> str:
-        """For a consumer, `relay tail` for instance."""
-        return f"ws://127.0.0.1:{self.api}"
-
-    @property
-    def log(self) -> Path:
-        """What the relay says."""
-        return self.folder / "relay.log"
-
-
 async def demo(options: DemoOptions, screen: Screen) -> bool:
     """Play until the time is over or Ctrl-C, then wait for what is under way; whether everything came out right.
 
-    The first signal ends the play, or whatever comes before it; the second ends the wait as well.
+    The first signal ends the play, or whatever comes before it; the second ends the wait as well. Raises ConfigError
+    for a folder that cannot be had, and DemoFailed when there is no relay.
     """
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="atproto-relay-demo-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Place(folder, free_port(API_PORT_WANTED), free_port(0))
+    folder = make_folder(options.keep)
     scorecard = Scorecard()
     try:
         async with trio.open_nursery() as nursery:
@@ -90,7 +64,11 @@ async def demo(options: DemoOptions, screen: Screen) -> bool:
                 now_ms=_now_ms(),
                 shape=SHAPE,
             )
-            async with running_relay(place, [host.url for host in stage.hosts], stage.plc.url):
+            hosts = stage.hosts
+            urls = [host.url for host in hosts]
+            async with ready_relay(
+                places(folder), urls, stage.plc.url, lambda: all(host.connections for host in hosts)
+            ) as place:
                 await _play(options, stage, place, scorecard, screen, stoppable=stoppable)
             nursery.cancel_scope.cancel()
     except* DemoFailed as failed:
@@ -110,7 +88,6 @@ async def _play(
     *,
     stoppable: list[trio.CancelScope],
 ) -> None:
-    await _wait_ready(place, stage)
     screen.say(f"the relay runs: try  relay tail {place.stream} --cursor 0")
     started = trio.current_time()
     async with trio.open_nursery() as nursery:
@@ -120,6 +97,7 @@ async def _play(
             stoppable.append(playing)
             if options.seconds:
                 playing.deadline = started + options.seconds
+            _do_wrong(stage, scorecard)
             await play(stage, options.rate, _now_ms, scorecard.sent)
         with trio.move_on_after(ARRIVAL_SECONDS_MAX):
             await scorecard.wait_complete()
@@ -127,92 +105,22 @@ async def _play(
     screen.finish(await _figures(place, scorecard, started), scorecard)
 
 
-@asynccontextmanager
-async def running_relay(place: Place, hosts: Sequence[str], plc_url: str) -> AsyncIterator[None]:
-    """`relay run` as a child process, stopped with SIGTERM at the end of the block, or by the kernel if we are killed.
-
-    Started from this thread, because the kernel watches the thread that starts a process, and trio's own way of
-    starting one uses another.
-    """
-    config = place.folder / "relay.toml"
-    config.write_text(config_of(place, hosts, plc_url), encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
-    command = [sys.executable, "-m", "relay", "run", "--end-with-parent", "--config", str(config)]
-    with place.log.open("wb") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220, S603 -- see above; it returns at once, and the command is ours
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, process_group=0
-        )
-    try:
-        yield
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_SECONDS_MAX):
-            process.send_signal(signal.SIGTERM)
-            while process.poll() is None:  # noqa: ASYNC110 -- another process
-                await trio.sleep(RETRY_SECONDS)
-        if process.poll() is None:
-            process.kill()
+def _do_wrong(stage: Stage, scorecard: Scorecard) -> None:
+    """What must not pass, at once, so that every demonstration shows a refusal: there may be no other for a while."""
+    now_ms = _now_ms()
+    for account in stage.network.writers[:WRONGED_ACCOUNTS]:
+        for emission in wrongs(stage.network.write(account, now_ms)):
+            stage.hosts[emission.host].emit(emission.message, now_ms)
+            scorecard.sent(emission)
 
 
-def config_of(place: Place, hosts: Sequence[str], plc_url: str) -> str:
-    """The configuration of a relay for the simulated network; a file to look at, with `--keep`."""
-    seeds = ", ".join(f'"{url}"' for url in hosts)
-    return f"""\
-data_dir = "{place.folder / "data"}"
-
-[listen]
-api = "127.0.0.1:{place.api}"
-metrics = "127.0.0.1:{place.metrics}"
-
-[workers]
-ingest = 1
-serve = 1
-
-[identity]
-plc_url = "{plc_url}"
-
-[hosts]
-seeds = [{seeds}]
-discover_from = []
-allow_private = true
-allow_insecure = true
-trusted = ["localhost:*", "127.0.0.1:*"]
-"""
-
-
-def free_port(wanted: int) -> int:
-    """`wanted` if it can be listened on, else a port the system chooses."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError("no port to listen on")
-
-
-async def _wait_ready(place: Place, stage: Stage) -> None:
-    """Until the API answers and every host is subscribed to. Raises `DemoFailed` with the end of the relay's log."""
-    client = HttpClient(Dialer(allow_private=True, allow_insecure=True), "relay-demo")
-    try:
-        with trio.fail_after(START_SECONDS_MAX):
-            while not await _answers(client, place) or not all(host.connections for host in stage.hosts):  # noqa: ASYNC110 -- another process
-                await trio.sleep(RETRY_SECONDS)
-    except trio.TooSlowError:
-        text = place.log.read_text(encoding="utf-8", errors="replace")
-        raise DemoFailed(
-            f"the relay did not start within {START_SECONDS_MAX:.0f} s; it said:\n{text[-3000:]}"
-        ) from None
-    finally:
-        await client.aclose()
-
-
-async def _answers(client: HttpClient, place: Place) -> bool:
-    try:
-        url = f"http://127.0.0.1:{place.api}/_health"
-        return (await client.get(url, timeout_seconds=2.0, body_bytes_max=65_536)).status == 200
-    except NetError:
-        return False
+def wrongs(true: Emission) -> list[Emission]:
+    """A commit with its last block altered on the way, then as it was signed, then that once more."""
+    blocks = true.message.payload["blocks"]
+    assert isinstance(blocks, bytes)
+    altered = {**true.message.payload, "blocks": blocks[:-1] + bytes([blocks[-1] ^ 1])}
+    forgery = true._replace(message=true.message._replace(payload=altered), passes=False)
+    return [forgery, true, true._replace(passes=False)]
 
 
 async def _consume(
@@ -222,7 +130,7 @@ async def _consume(
     opener = Dialer(allow_private=True, allow_insecure=True)
     started: Callable[[], None] | None = task_status.started
     while True:
-        url = f"{place.stream}/xrpc/com.atproto.sync.subscribeRepos?cursor={scorecard.last_seq}"
+        url = f"{place.stream}{STREAM_PATH}?cursor={scorecard.last_seq}"
         try:
             async with open_subscription(opener, url, user_agent="relay-demo", handshake_seconds=10) as subscription:
                 if started is not None:
@@ -256,7 +164,3 @@ async def _figures(place: Place, scorecard: Scorecard, started: float) -> Figure
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-class DemoFailed(Exception):  # noqa: N818 -- what the command prints, not an error of a caller
-    """The demonstration could not even begin."""

@@ -37,7 +37,7 @@ class Figures(NamedTuple):
             seconds=seconds,
             sent=scorecard.events_sent,
             verified=int(received_by_relay) - dropped.total(),
-            dropped=dropped,
+            dropped=+dropped,  # without those that did not occur
             stored=int(stored),
             received=scorecard.events_received,
             under_way=scorecard.events_to_pass - scorecard.events_received,

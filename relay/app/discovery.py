@@ -15,7 +15,7 @@ from relay.crawl.discovery import PAGES_MAX, DiscoveryFailed, judge_page, read_p
 from relay.crawl.settings import HostSettings
 from relay.net.http import HttpClient
 from relay.observe.logs import get_logger
-from relay.store.policy import DISCOVERY, DiscoveryRun, decoded, encoded
+from relay.store.policy import DISCOVERY, DiscoveryRun, encoded
 from relay.store.store import Store
 
 PAUSE_SECONDS = 0.2  # between two pages
@@ -77,8 +77,7 @@ async def read_source(scout: Scout, source: str) -> DiscoveryRun:
 def known_run(store: Store, source: str) -> DiscoveryRun:
     """How far the last run of a source came."""
     with store.view() as view:
-        value = view.policy_value(DISCOVERY + source.rstrip("/"))
-    return decoded(value, DiscoveryRun) if value is not None else DiscoveryRun()
+        return view.policy(DISCOVERY + source.rstrip("/"), DiscoveryRun, DiscoveryRun())
 
 
 async def _note(scout: Scout, name: str, run: DiscoveryRun, **changes: Any) -> DiscoveryRun:

@@ -1,7 +1,8 @@
 """The housekeeping worker: retention, readers that died, the figures of log, state, disk and hosts, and discovery.
 
-Owns when that is done and what of it is exposed. Does not own how (`relay.store`, `relay.app.discovery`). It is a
-process of its own so that deleting a segment, a second a GB, delays nobody else.
+Owns when that is done and what of it is exposed. Does not own how (`relay.store`, `relay.app.discovery`), nor what
+speaks against our clock but for retention (`relay.app.clockwatch`). It is a process of its own so that deleting a
+segment, a second a GB, delays nobody else.
 """
 
 import shutil
@@ -13,13 +14,16 @@ from typing import Any
 
 import trio
 
+from relay.app.clockwatch import ClockWatch
 from relay.app.discovery import Scout, keep_discovering
 from relay.app.hostwatch import HostWatch
 from relay.app.purging import keep_purging
 from relay.app.settings import HousekeepingSettings
+from relay.net.connection import Site
 from relay.net.dial import Dialer
+from relay.net.exchange import Request, Response, error_response
 from relay.net.http import HttpClient
-from relay.net.server import Request, Response, Site, error_response, serve_http
+from relay.net.server import serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import CONTENT_TYPE, LogMetrics, Metrics
 from relay.store.errors import StoreError
@@ -35,10 +39,10 @@ async def run(
     *,
     settings: HousekeepingSettings,
     data_dir: Path,
-    index: int,  # noqa: ARG001 - the signature of every role; there is one housekeeping worker
-    count: int,  # noqa: ARG001 - as above
+    index: int,  # noqa: ARG001 -- the signature of every role; there is one housekeeping worker
+    count: int,  # noqa: ARG001 -- as above
     metrics: Metrics,
-    listeners: Sequence[trio.SocketListener],  # noqa: ARG001 - as above; housekeeping listens nowhere
+    listeners: Sequence[trio.SocketListener],  # noqa: ARG001 -- as above; housekeeping listens nowhere
     control: trio.SocketListener,
     drain: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -55,7 +59,8 @@ async def run(
         async with trio.open_nursery() as nursery:
             answer = partial(_answer, metrics, housekeeping)
             await nursery.start(serve_http, [control], Site(answer, fatal=(AssertionError, StoreError)))
-            nursery.start_soon(_work, housekeeping, hosts, offload)
+            clock = ClockWatch(store, _now_ms, _up_ms)
+            nursery.start_soon(_work, housekeeping, hosts, clock, offload)
             nursery.start_soon(keep_purging, store, offload, _now_ms)
             nursery.start_soon(keep_discovering, scout, settings.hosts.discover_from)
             task_status.started()
@@ -65,10 +70,13 @@ async def run(
         store.close()
 
 
-async def _work(housekeeping: "Housekeeping", hosts: HostWatch, offload: Callable[..., Awaitable[Any]]) -> None:
+async def _work(
+    housekeeping: "Housekeeping", hosts: HostWatch, clock: ClockWatch, offload: Callable[..., Awaitable[Any]]
+) -> None:
     while True:
         await offload(housekeeping.work)
-        await offload(hosts.look)
+        counts = await offload(hosts.look)
+        await offload(clock.look, counts)
         await trio.sleep(INTERVAL_SECONDS)
 
 

@@ -82,7 +82,7 @@ KEYS: tuple[Key, ...] = (
     Key("listen.api", Listen(), "XRPC, WebSocket, dashboard, and admin unless it has its own; [::] is IPv4 too"),
     Key("listen.admin", Listen(empty=True), "a separate address for `/admin` and `/dash`"),
     Key("listen.metrics", Listen(), "`/metrics`"),
-    Key("listen.trusted_proxies", _NETWORKS, "addresses whose `X-Forwarded-For` counts"),
+    Key("listen.trusted_proxies", _NETWORKS, "addresses whose `X-Forwarded-For` and `X-Forwarded-Proto` count"),
     Key("workers.ingest", Integer(1, 64, auto=True), "processes that read hosts; auto is half the cores, at most 8"),
     Key(
         "workers.serve", Integer(1, 64, auto=True), "processes that serve consumers; auto is half the cores, at most 8"

@@ -99,7 +99,7 @@ class Boolean:
     def read(self, value: Any) -> bool:
         """As `Kind.read`."""
         if not isinstance(value, bool):
-            raise ValueError  # noqa: TRY004 - the one error of a kind
+            raise ValueError  # noqa: TRY004 -- the one error of a kind
         return value
 
     def read_text(self, text: str) -> bool:
@@ -219,7 +219,7 @@ class Listen:
     def read(self, value: Any) -> Address | None:
         """As `Kind.read`."""
         if not isinstance(value, str):
-            raise ValueError  # noqa: TRY004 - the one error of a kind
+            raise ValueError  # noqa: TRY004 -- the one error of a kind
         if not value and self.empty:
             return None
         host, _, port = value.rpartition(":")
@@ -248,7 +248,7 @@ class ListOf:
     def read(self, value: Any) -> tuple[str, ...]:
         """As `Kind.read`. An item twice counts once."""
         if not isinstance(value, list | tuple):
-            raise ValueError  # noqa: TRY004 - the one error of a kind
+            raise ValueError  # noqa: TRY004 -- the one error of a kind
         if any(not isinstance(item, str) or not item or not self.check(item) for item in value):
             raise ValueError
         return tuple(dict.fromkeys(value))

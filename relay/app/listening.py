@@ -6,6 +6,7 @@ does not: design section 1). It would also let a second relay in unnoticed, so t
 
 import errno
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -16,24 +17,26 @@ from relay.app.kinds import Address
 BACKLOG = 1_024
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _EVERY_IPV6 = "::"
-_EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - the documented default of listen.api on machines without IPv6
+_EVERY_IPV4 = "0.0.0.0"  # noqa: S104 -- the documented default of listen.api on machines without IPv6
+
+MakeSocket = Callable[[socket.AddressFamily, socket.SocketKind], socket.socket]
 
 
-def bind(key: str, address: Address, count: int) -> list[socket.socket]:
+def bind(key: str, address: Address, count: int, make: MakeSocket = socket.socket) -> list[socket.socket]:
     """`count` listening sockets of `address`, all on one port. `[::]` takes IPv4 too, and is IPv4 alone without IPv6.
 
     Raises ConfigError, naming the configuration `key`, when the address is in use or not this machine's.
     """
     try:
         family, place = _resolve(address)
-        with _socket(family, reuse_port=False) as claim:
+        with _socket(family, make, reuse_port=False) as claim:
             claim.bind(place)
             if not address.port:
                 place = (place[0], claim.getsockname()[1])
-        return _listen(family, place, count)
+        return _listen(family, place, count, make)
     except OSError as error:
         if address.host == _EVERY_IPV6 and error.errno in _NO_IPV6:
-            return bind(key, Address(_EVERY_IPV4, address.port), count)
+            return bind(key, Address(_EVERY_IPV4, address.port), count, make)
         raise ConfigError(f"{key}: cannot listen on {address}: {error.strerror or error}") from error
 
 
@@ -42,7 +45,7 @@ def bind_anew(bound: socket.socket) -> socket.socket:
 
     For one whose worker died: the kernel would go on filling its queue, and nobody would answer. Raises OSError.
     """
-    made = _socket(bound.family, reuse_port=True)
+    made = _socket(bound.family, socket.socket, reuse_port=True)
     try:
         made.bind(bound.getsockname())
     except OSError:
@@ -84,8 +87,8 @@ def _resolve(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:
     return family, (str(place[0]), int(place[1]))
 
 
-def _socket(family: socket.AddressFamily, *, reuse_port: bool) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+def _socket(family: socket.AddressFamily, make: MakeSocket, *, reuse_port: bool) -> socket.socket:
+    made = make(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if reuse_port:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -94,11 +97,11 @@ def _socket(family: socket.AddressFamily, *, reuse_port: bool) -> socket.socket:
     return made
 
 
-def _listen(family: socket.AddressFamily, place: tuple[str, int], count: int) -> list[socket.socket]:
+def _listen(family: socket.AddressFamily, place: tuple[str, int], count: int, make: MakeSocket) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for _ in range(count):
-            sockets.append(_socket(family, reuse_port=True))
+            sockets.append(_socket(family, make, reuse_port=True))
             sockets[-1].bind(place)
             sockets[-1].listen(BACKLOG)
     except OSError:

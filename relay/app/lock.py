@@ -7,8 +7,8 @@ whom.
 
 import fcntl
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -48,6 +48,37 @@ def was_locked(data_dir: Path) -> bool:
     return (data_dir / "lock").exists()
 
 
+@contextmanager
+def at_rest(data_dir: Path) -> Iterator[bool]:
+    """Whether no relay is at work in an existing folder; if so none begins inside the block. Makes and writes nothing.
+
+    Raises ConfigError when the lock cannot be read.
+    """
+    if not was_locked(data_dir):
+        yield True
+        return
+    try:
+        lock_fd = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"data_dir: {data_dir} cannot be used: {error.strerror}") from error
+    try:
+        yield _lock(lock_fd, fcntl.LOCK_SH)
+    finally:
+        os.close(lock_fd)
+
+
+@contextmanager
+def alone(data_dir: Path) -> Iterator[None]:
+    """Hold the lock of an existing folder for the block. Raises ConfigError, naming who is at work there."""
+    lock_fd = _open(data_dir)
+    try:
+        if not _lock(lock_fd):
+            raise ConfigError(f"data_dir: {data_dir} is in use by {_holders(lock_fd)}")
+        yield
+    finally:
+        os.close(lock_fd)
+
+
 def write_holders(lock_fd: int, holders: Mapping[str, int]) -> None:
     """Put the processes that hold the lock, by name, into its file. For people; nothing relies on it.
 
@@ -72,9 +103,9 @@ def _check_patience(give_up_at: float, data_dir: Path, lock_fd: int) -> None:
         raise ConfigError(f"data_dir: {data_dir} is in use by {_holders(lock_fd)}")
 
 
-def _lock(lock_fd: int) -> bool:
+def _lock(lock_fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -18,6 +18,7 @@ from relay.app.adminclient import DEFAULT_URL, AdminClient, OperationFailed, pas
 from relay.app.arguments import DEFAULT, count_or_default, positive
 from relay.app.tables import terminal_width
 from relay.serve.admin.hostviews import SORTS, STATUSES
+from relay.store.accounts import LOCAL_STATUSES
 from relay.verify.modes import MODES
 
 Arguments = argparse.Namespace
@@ -26,7 +27,6 @@ Show = Callable[[Any, int | None], list[str]]
 
 LIMIT_MAX = 10_000_000
 _MODES = (*MODES, DEFAULT)
-_LOCAL = ("takendown", "suspended", "throttled")
 
 
 class Argument(NamedTuple):
@@ -237,7 +237,7 @@ ACCOUNTS = (
         "accounts in the order of their DIDs",
         (
             Argument("--host", {"metavar": "HOST"}),
-            Argument("--local", {"choices": _LOCAL, "help": "those of this relay's own status"}),
+            Argument("--local", {"choices": LOCAL_STATUSES, "help": "those of this relay's own status"}),
             Argument("--limit", {"type": positive, "default": 1_000, "metavar": "N", "help": "at most so many (1000)"}),
         ),
         _accounts,

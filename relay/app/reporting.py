@@ -10,10 +10,10 @@ from pathlib import Path
 import trio
 
 from relay.app.assignment import control_path, worker_name
-from relay.app.post import WorkerStatus
+from relay.app.slot import WorkerStatus
 from relay.net.control import ask
 from relay.net.errors import NetError
-from relay.net.server import Request, Response, error_response, json_response
+from relay.net.exchange import Request, Response, error_response, json_response
 from relay.observe.exposition import Exposition, merge
 from relay.observe.metrics import CONTENT_TYPE, Metrics
 

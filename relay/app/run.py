@@ -19,26 +19,25 @@ import trio
 
 from relay import __version__
 from relay.app import lifecycle
-from relay.app.assignment import SOCKET_PATH_BYTES_MAX, control_path, worker_name
+from relay.app.assignment import check_path, control_path, read_reason
 from relay.app.config import ConfigError
 from relay.app.listening import bind, bind_control, bound_address, inherited
 from relay.app.lock import take_lock, was_locked
-from relay.app.post import Surroundings, WorkerSpec
 from relay.app.reporting import Reporting
 from relay.app.settings import RelaySettings, housekeeping_role, ingest_role, serve_role
+from relay.app.slot import WorkerContext, WorkerSpec
 from relay.app.supervisor import Supervisor
 from relay.crawl.settings import HostSettings
+from relay.net.connection import Site
 from relay.net.errors import HostRefused
 from relay.net.guard import Origin, check_hostname
-from relay.net.server import Site, serve_http
+from relay.net.server import serve_http
 from relay.observe.logs import get_logger
 from relay.observe.metrics import Metrics
 from relay.store.creation import is_ours
 from relay.store.errors import StoreError
 from relay.store.policy import DomainBanned
 from relay.store.store import Store
-
-_ROLE_NAME_LONGEST = worker_name("housekeeping", 0)
 
 _log = get_logger("run")
 
@@ -61,11 +60,12 @@ class Stop(NamedTuple):
 Renewals: TypeAlias = trio.MemoryReceiveChannel[None]
 
 
-async def run_relay(settings: RelaySettings) -> None:
+async def run_relay(settings: RelaySettings, config_file: Path | None = None) -> None:
     """A whole relay in the foreground, until SIGTERM or SIGINT; a second one stops at once. SIGHUP renews the workers.
 
-    Except on a terminal, which sends SIGHUP when it is closed: there it stops the relay as SIGTERM does. Raises
-    ConfigError when data_dir or an address cannot be had, StoreError when the store cannot be used.
+    Except on a terminal, which sends SIGHUP when it is closed: there it stops the relay as SIGTERM does. `config_file`
+    is told in the log. Raises ConfigError when data_dir or an address cannot be had, StoreError when the store cannot
+    be used.
     """
     _check_place(settings.data_dir)
     lifecycle.raise_file_limit()
@@ -77,7 +77,7 @@ async def run_relay(settings: RelaySettings) -> None:
             await nursery.start(lifecycle.on_stop_signals, first, second)
             hung_up = first if sys.stdin is not None and sys.stdin.isatty() else partial(_renew, renew)
             await nursery.start(lifecycle.on_hangup, hung_up)
-            await _run_locked(settings, stop, renewals)
+            await _run_locked(settings, config_file, stop, renewals)
             nursery.cancel_scope.cancel()
     except* (ConfigError, StoreError) as failed:
         raise failed.exceptions[0] from None
@@ -86,26 +86,35 @@ async def run_relay(settings: RelaySettings) -> None:
 
 def _check_place(data_dir: Path) -> None:
     """Before anything is made there. Raises ConfigError, StoreError."""
-    path = control_path(data_dir, _ROLE_NAME_LONGEST)
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        raise ConfigError(f"data_dir: {data_dir} is too long a path for sockets below it; a shorter one is needed")
+    check_path(data_dir)
     if data_dir.is_dir() and not was_locked(data_dir):
         is_ours(data_dir, alone=True)  # the lock makes a file, and a stranger's folder has to stay as it is
 
 
-async def _run_locked(settings: RelaySettings, stop: Stop, renewals: Renewals) -> None:
+async def _run_locked(settings: RelaySettings, config_file: Path | None, stop: Stop, renewals: Renewals) -> None:
     """Wait for the folder to be free, then run; returns when told to stop, also while it waits."""
     with stop.waiting:
         lock_fd = await take_lock(settings.data_dir, settings.start_wait_seconds)
     if stop.waiting.cancelled_caught:
         return
+    run_folder = control_path(settings.data_dir, "supervisor").parent
     try:
-        control_path(settings.data_dir, _ROLE_NAME_LONGEST).parent.mkdir(mode=0o700, exist_ok=True)
+        run_folder.mkdir(mode=0o700, exist_ok=True)
         prepare_store(settings)
         with bound(settings) as sockets:
+            _log_start(settings, config_file, sockets)
             await _supervise(settings, sockets, lock_fd, stop.drain, renewals)
     finally:
+        clear_run_folder(run_folder)
         os.close(lock_fd)
+
+
+def clear_run_folder(folder: Path) -> None:
+    """Remove what nobody answers or needs any more; the words of a worker that died stay. Only under the lock."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.suffix == ".sock" or (path.suffix == ".died" and not read_reason(path)):
+                path.unlink()
 
 
 def prepare_store(settings: RelaySettings) -> None:
@@ -175,10 +184,9 @@ async def _supervise(
 ) -> None:
     metrics = Metrics()
     metrics.build_info(__version__)
-    around = Surroundings(settings.data_dir, lock_fd, settings.drain_seconds, settings.logging)
-    supervisor = Supervisor(crew_of(settings, sockets), around, metrics)
+    context = WorkerContext(settings.data_dir, lock_fd, settings.drain_seconds, settings.logging)
+    supervisor = Supervisor(crew_of(settings, sockets), context, metrics)
     reporting = Reporting(lambda: supervisor.workers, metrics, settings.data_dir)
-    _log_start(settings, sockets)
     async with trio.open_nursery() as nursery:
         control = bind_control(control_path(settings.data_dir, "supervisor"))
         await nursery.start(serve_http, [control], Site(reporting.answer_control))
@@ -198,12 +206,13 @@ def _renew(renew: trio.MemorySendChannel[None]) -> None:
         renew.send_nowait(None)
 
 
-def _log_start(settings: RelaySettings, sockets: Sockets) -> None:
+def _log_start(settings: RelaySettings, config_file: Path | None, sockets: Sockets) -> None:
     admin = str(bound_address(sockets.admin[0])) if sockets.admin else ""
     _log.info(
         "relay_starting",
         version=__version__,
-        data_dir=str(settings.data_dir),
+        config=str(config_file or "none"),
+        data_dir=str(settings.data_dir.absolute()),
         api=str(bound_address(sockets.api[0])),
         admin=admin,
         metrics=str(bound_address(sockets.metrics)),

@@ -1,11 +1,12 @@
 """What was sent against what was received: the judge of a demonstration.
 
-Knows only what a consumer can see. For each account the types and revs have to come out in the order in which they left
-its host; seqs have to rise by one; what must not pass has to stay away.
+Knows only what a consumer can see. For each account the types, revs and blocks have to come out in the order in which
+they left its host; seqs have to rise by one; what must not pass has to stay away.
 """
 
 from collections import defaultdict, deque
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import trio
 
@@ -17,7 +18,13 @@ FAULTS_KEPT = 20
 
 class _Key(NamedTuple):
     type: str
-    word: str
+    word: str  # rev, or status of the account
+    blocks: int  # their hash, so that a forgery under a true rev is noticed
+
+    @classmethod
+    def of(cls, kind: str, payload: Mapping[str, Any]) -> "_Key":
+        """What an event is told by."""
+        return cls(kind, payload.get("rev") or str(payload.get("status", "")), hash(payload.get("blocks", b"")))
 
 
 class Scorecard:
@@ -44,8 +51,7 @@ class Scorecard:
         if emission.passes:
             message = emission.message
             self.events_to_pass += 1
-            word = message.rev or str(message.payload.get("status", ""))
-            self._under_way[message.did].append(_Key(message.type, word))
+            self._under_way[message.did].append(_Key.of(message.type, message.payload))
 
     def received(self, message: bytes) -> None:
         """A message came out of the relay."""
@@ -60,7 +66,7 @@ class Scorecard:
             self._fault(f"seq {payload['seq']} after {self.last_seq}")
         self.last_seq = payload["seq"]
         did = payload.get("repo") or payload["did"]
-        key = _Key(frame.type, payload.get("rev") or str(payload.get("status", "")))
+        key = _Key.of(frame.type, payload)
         waiting = self._under_way[did]
         expected = waiting.popleft() if waiting else None
         if key != expected:

@@ -34,6 +34,11 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def mebibytes(size: int) -> str:
+    """A size in bytes."""
+    return f"{size / (1 << 20):,.1f} MiB"
+
+
 def table(
     columns: Sequence[Column],
     rows: Sequence[Sequence[Any]],

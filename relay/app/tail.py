@@ -26,9 +26,8 @@ from relay.net.subscription_socket import open_subscription
 from relay.protocol.cid import to_text
 from relay.protocol.errors import ProtocolError
 from relay.protocol.events import AccountEvent, CommitEvent, Event, IdentityEvent, InfoEvent, SyncEvent, parse_event
-from relay.protocol.frame import ErrorFrame, MessageFrame, UnknownFrame, parse_frame
+from relay.protocol.frame import STREAM_PATH, ErrorFrame, MessageFrame, UnknownFrame, parse_frame
 
-PATH = "/xrpc/com.atproto.sync.subscribeRepos"
 HANDSHAKE_SECONDS = 20.0
 OPS_SHOWN = 3
 PLC_URL = IdentitySettings().plc_url
@@ -152,7 +151,7 @@ def stream_url(url: str, cursor: int | None) -> str:
     """The stream behind what people type: a host, a URL of any scheme, with or without the path."""
     parts = urlsplit(url if "://" in url else f"wss://{url}")
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    path = parts.path if len(parts.path) > 1 else PATH
+    path = parts.path if len(parts.path) > 1 else STREAM_PATH
     query = parts.query if cursor is None else f"cursor={cursor}"
     return f"{scheme}://{parts.netloc}{path}" + (f"?{query}" if query else "")
 

@@ -13,8 +13,7 @@ import trio
 from relay.identity.fetch import DocumentSource, LookupFault
 from relay.ingest.pipeline import judge_event
 from relay.protocol.events import AccountScoped, CommitEvent, Event, IdentityEvent, SyncEvent
-from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
-from relay.verify.identity import Identity
+from relay.verify.facts import NO_ACCOUNT, AccountState, Facts, HostView, Identity
 from relay.verify.modes import LENIENT
 from relay.verify.reasons import explain
 from relay.verify.verdict import Accept, Drop, Reason, Recheck, Refresh, Verdict
@@ -73,13 +72,13 @@ class Verifier:
         if identity is None:
             return None
         account = self._accounts.get(event.did, NO_ACCOUNT)
-        return judge_event(event, identity, account, _STREAM, now_ms, refreshed=refreshed)
+        return judge_event(event, Facts(identity, account, _STREAM, now_ms, refreshed))
 
     def _believe(self, event: AccountScoped) -> Verdict | None:
         """The verdict on an event without a signature: it is as good as the relay that passes it on."""
         identity = Identity(event.did, None, _STREAM.hostname, 0)
         account = self._accounts.get(event.did, NO_ACCOUNT)
-        return judge_event(event, identity, account, _STREAM, 0, refreshed=True)
+        return judge_event(event, Facts(identity, account, _STREAM, 0, refreshed=True))
 
     def _settle(self, did: str, verdict: Accept) -> None:
         self.verified += 1

@@ -39,6 +39,7 @@ from relay.ingest.settings import IngestRoleSettings
 from relay.observe import logs
 from relay.observe.metrics import Metrics
 from relay.serve.settings import ServeRoleSettings
+from relay.store.errors import StoreError
 
 # A write txn of 20 rows held the lock for 150 ms beside pure-Python work with the default of 5 ms (design section 3).
 _SWITCH_INTERVAL_SECONDS = 0.0005
@@ -85,8 +86,8 @@ def main(roles: Mapping[str, Role] = ROLES) -> int:
         lifecycle.keep_heap_flat()
     try:
         trio.run(_work, task, roles[task.role])
-    except Exception as error:  # noqa: BLE001 - the worker's bulkhead: whatever it is ends the process, loudly
-        _log.exception("worker_failed")
+    except Exception as error:  # noqa: BLE001 -- the worker's bulkhead: whatever it is ends the process, loudly
+        log_failure(error)
         _leave_reason(task, error)
         return 1
     return 0
@@ -138,8 +139,14 @@ async def _drain_when_orphaned(stop: Callable[[float], None]) -> None:
     stop(lifecycle.ORPHAN_DRAIN_SECONDS)
 
 
+def log_failure(error: Exception) -> None:
+    """One line for a disk or data that failed us, which a worker meets again at every start; else the traceback too."""
+    is_expected = all(isinstance(leaf, StoreError) for leaf in _leaves(error))
+    _log.error("worker_failed", reason=reason_of(error), exc_info=None if is_expected else error)
+
+
 def _leave_reason(task: Assignment, error: Exception) -> None:
-    """One line for the supervisor; the traceback is in the log."""
+    """One line for the supervisor; what else there is to say is in the log."""
     text = reason_of(error)
     try:
         assignment.write_reason(assignment.died_path(Path(task.data_dir), task.name), text)
@@ -148,9 +155,13 @@ def _leave_reason(task: Assignment, error: Exception) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """What happened, in one line: each exception of a group once."""
-    texts = dict.fromkeys(f"{type(leaf).__name__}: {leaf}" for leaf in _leaves(error))
+    """What happened, in one line: each exception of a group once, one of the store in words for operators."""
+    texts = dict.fromkeys(_text_of(leaf) for leaf in _leaves(error))
     return "; ".join(texts).replace("\n", " ")[:_REASON_CHARS_MAX]
+
+
+def _text_of(leaf: BaseException) -> str:
+    return leaf.told if isinstance(leaf, StoreError) else f"{type(leaf).__name__}: {leaf}"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -15,9 +15,9 @@ from relay.crawl.hoststate import Ending, HostHealth
 from relay.crawl.pace import Pace
 from relay.net.dial import StreamOpener
 from relay.net.subscription_socket import Subscription, open_subscription
+from relay.protocol.frame import STREAM_PATH
 from relay.verify.verdict import Reason
 
-PATH = "/xrpc/com.atproto.sync.subscribeRepos"
 HANDSHAKE_SECONDS = 20.0
 GAP_CURSOR, GAP_SLOW, GAP_RESTART = "OutdatedCursor", "ConsumerTooSlow", "SeqRestart"
 
@@ -83,7 +83,7 @@ class Upstream(NamedTuple):
         if cursor is None and self.from_window:
             cursor = 0
         query = "" if cursor is None else f"?cursor={cursor}"
-        return f"{'ws' if self.insecure else 'wss'}://{self.hostname}{PATH}{query}"
+        return f"{'ws' if self.insecure else 'wss'}://{self.hostname}{STREAM_PATH}{query}"
 
 
 class Wake:

@@ -5,8 +5,8 @@ until the role writes them with its next batch. One task for each lookup runs in
 that is cancelled leaves the others their answer.
 
 - A document past its age stays valid and is read again in the background; a stale one (`#identity`) is not used before
-  it was read again.
-- Forced refreshes are bounded for each DID and for each host that asks; a refused one answers with what is known.
+  it was read again. For an event that came before that read began, it is no longer stale, whatever was announced since.
+- Forced refreshes are bounded for each DID and for each host that asks (`refreshes`).
 - A DID that was given up is answered from memory for `negative_seconds`, bounded for each host and in all.
 - `down` is the second kind of failure of design section 4: the directory itself.
 - That a DID we know is gone is believed when it was said twice, `GONE_CONFIRM_SECONDS` apart: consumers may delete for
@@ -14,44 +14,25 @@ that is cancelled leaves the others their answer.
 """
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
-from math import inf
-from typing import NamedTuple
 
 import trio
 
+from relay.identity.announcements import Announcements
 from relay.identity.fetch import DidFault, DidGone, DirectoryFault, Fetch, LookupFault
 from relay.identity.health import DirectoryHealth
+from relay.identity.lookup import Lookup, LookupOutcome
+from relay.identity.memory import Memory
 from relay.identity.negative import Negative
+from relay.identity.refreshes import Refreshes
 from relay.identity.settings import IdentitySettings
-from relay.net.limiter import Keyed, TokenBucket
-from relay.protocol.diddoc import DidDocument, normalise_host
-from relay.verify.identity import Identity
+from relay.protocol.diddoc import DidDocument
+from relay.verify.facts import Identity
 
-REFRESHES_PER_DID_BURST = 5  # handle change, rotation and migration may follow each other closely; then one a minute
-BUCKETS_MAX = 50_000
-LAG_SECONDS_MAX = 30.0
 GONE_CONFIRM_SECONDS = 5.0
 AGE_JITTER = 0.2
 
 _OUTCOMES = {DidGone: "gone", DidFault: "did_fault", DirectoryFault: "directory_fault"}
-
-
-class _Lookup:
-    """A lookup under way: who waits for it, and what came of it. `is_outdated`: the DID changed after it was sent."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.result: Identity | LookupFault | None = None
-        self.is_outdated = False
-
-
-class LookupOutcome(NamedTuple):
-    """For metrics: `outcome` is found, gone, did_fault or directory_fault."""
-
-    outcome: str
-    seconds: float
 
 
 class Resolver:
@@ -70,15 +51,15 @@ class Resolver:
         self._load = load
         self._now_ms = now_ms
         self._observe = observe
-        self._known: OrderedDict[str, Identity] = OrderedDict()
-        self._lookups: dict[str, _Lookup] = {}
+        self.refreshes = Refreshes(settings.refresh_per_minute)
+        self._known = Memory(settings.cache_entries)
+        self._lookups: dict[str, Lookup] = {}
         self._negative = Negative(settings.negative_seconds)
         self._saves: dict[str, Identity] = {}
-        self._announced: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._announcements = Announcements()
         self._directory = DirectoryHealth()
         self._slots = {"plc": _limiter(settings), "web": _limiter(settings)}  # a dead web host must not hold up PLC
-        self._per_did = Keyed(_refreshes(1, REFRESHES_PER_DID_BURST), BUCKETS_MAX)
-        self._per_host = Keyed(_refreshes(settings.refresh_per_minute, settings.refresh_per_minute), BUCKETS_MAX)
+        self._reads = 0
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -104,19 +85,32 @@ class Resolver:
             identity = self._load(did)
             if identity is None:
                 return None
-            self._remember(identity)
-        else:
-            self._known.move_to_end(did)
+            self._known.put(identity, 0)
         if not identity.stale and self._now_ms() - identity.fetched_ms > self._age_ms(did):
             self._refresh_if_idle(did)
         return identity
 
     def reread(self, did: str) -> Identity | None:
-        """What is known after a look at the stored row: a worker of another host may have read a newer document."""
+        """What is known after a look at the stored row: a worker of another host may have read a newer document.
+
+        That one does not know what was announced here, so it does not take a mark off.
+        """
         stored, remembered = self._load(did), self._known.get(did)
         if stored is not None and remembered is not None and stored.fetched_ms > remembered.fetched_ms:
-            self._remember(stored)
+            self._known.put(stored._replace(stale=stored.stale or remembered.stale), 0)
         return self.known(did)
+
+    @property
+    def reads(self) -> int:
+        """How many reads have begun. Noted with an event as it comes, it tells later which documents are newer."""
+        return self._reads
+
+    def was_read_since(self, did: str, reads: int) -> bool:
+        """Whether the document that we know was asked for after `reads` reads had begun.
+
+        It may be marked stale by now, but holds whatever was announced before that.
+        """
+        return self._known.read_of(did) > reads
 
     def mark_stale(self, did: str) -> None:
         """The document may have changed: it is read again before the next use (checklist 184)."""
@@ -124,19 +118,21 @@ class Resolver:
         if did in self._lookups:
             self._lookups[did].is_outdated = True  # what it will answer may be from before
         if identity is not None and not identity.stale:
-            self._remember(identity._replace(stale=True))
-            self._saves[did] = self._known[did]
+            marked = self._saves[did] = identity._replace(stale=True)
+            self._known.put(marked, self._known.read_of(did))
 
     def announced(self, did: str, host: str) -> None:
-        """A host sent an `#identity`: for a moment the directory may answer with what was so before."""
-        self._announced[did, host] = trio.current_time()
-        self._announced.move_to_end((did, host))
-        if len(self._announced) > BUCKETS_MAX:
-            self._announced.popitem(last=False)
+        """A host sent an `#identity`: for a moment the directory may answer with what was so before.
+
+        Should a lookup that is under way name this very host, its answer is stale as it comes.
+        """
+        if did in self._lookups:
+            self._lookups[did].announced_by.add(host)
+        self._announcements.add(did, host, trio.current_time())
 
     def may_lag(self, did: str, host: str) -> bool:
         """Whether an `#identity` of this host is so new that the directory may not show yet what it was about."""
-        return trio.current_time() - self._announced.get((did, host), -inf) < LAG_SECONDS_MAX
+        return self._announcements.may_lag(did, host, trio.current_time())
 
     def given_up(self, did: str) -> bool:
         """Whether the DID failed for so long that its events need not wait."""
@@ -146,33 +142,17 @@ class Resolver:
         """Remember that the DID does not resolve, for `negative_seconds` (bounds of design section 4)."""
         self._negative.add(did, host, self._now_ms())
 
-    def refresh_wait_seconds(self, did: str, host: str) -> float | None:
-        """Takes one forced refresh of `did` at the request of `host`; how long to wait for it, None when there is none.
-
-        Budgets are each host's own, so that nobody can use up what the account's host will need. A DID that was just
-        read again and again is judged by what is known; a host that names many DIDs waits its turn for each.
-        """
-        now = trio.current_time()
-        of_did, of_host = self._per_did.get(f"{did} {host}", now), self._per_host.get(host, now)
-        if not of_did.take(now):
-            return None
-        return of_host.reserve(now)
-
-    def stale_wait_seconds(self, did: str, host: str) -> float:
-        """Takes one refresh that an `#identity` of the account's own host made due; returns how long to wait for it.
-
-        It is never refused: the old document may not be used again. A host that says so over and over waits itself.
-        """
-        now = trio.current_time()
-        return self._per_did.get(f"{did} {host}", now).reserve(now)
-
-    async def resolve(self, did: str) -> Identity:
+    async def resolve(self, did: str, reads: int = 0) -> Identity:
         """Look the DID up now, together with whoever else waits for it. Raises a leaf of `LookupFault`.
 
-        A DID known before and gone now is answered with a tombstone that keeps nothing but the fact.
+        The answer was asked for after `reads` reads had begun: what is under way from before is waited for and left to
+        others. A DID known before and gone now is answered with a tombstone that keeps nothing but the fact.
         """
-        lookup = self._lookups.get(did) or self._start(did)
-        await lookup.done.wait()
+        while True:
+            lookup = self._lookups.get(did) or self._start(did)
+            await lookup.done.wait()
+            if lookup.read > reads:
+                break
         if isinstance(lookup.result, Identity):
             return lookup.result
         assert lookup.result is not None, "a lookup ends with a result"
@@ -189,25 +169,25 @@ class Resolver:
         if did not in self._lookups and len(self._lookups) < self._settings.lookups_at_once:
             self._start(did)
 
-    def _start(self, did: str) -> _Lookup:
+    def _start(self, did: str) -> Lookup:
         assert self._nursery is not None, "Resolver.run is not running"
-        lookup = self._lookups[did] = _Lookup()
+        lookup = self._lookups[did] = Lookup()
         self._nursery.start_soon(self._look_up, did, lookup)
         return lookup
 
-    async def _look_up(self, did: str, lookup: _Lookup) -> None:
+    async def _look_up(self, did: str, lookup: Lookup) -> None:
         try:
             document = await self._read(did, lookup)
-            lookup.result = self._settle(_identity_of(document, self._now_ms(), stale=lookup.is_outdated))
+            lookup.result = self._settle(lookup.identity_of(document), lookup.read)
         except DidGone as fault:
-            lookup.result = self._settle_gone(did, fault)
+            lookup.result = self._settle_gone(did, lookup, fault)
         except LookupFault as fault:
             lookup.result = fault
         finally:
             del self._lookups[did]
             lookup.done.set()
 
-    async def _read(self, did: str, lookup: _Lookup) -> DidDocument:
+    async def _read(self, did: str, lookup: Lookup) -> DidDocument:
         """The document. That a live DID is gone has to be said twice."""
         try:
             return await self._ask(did, lookup)
@@ -218,12 +198,13 @@ class Resolver:
         await trio.sleep(GONE_CONFIRM_SECONDS)
         return await self._ask(did, lookup)
 
-    async def _ask(self, did: str, lookup: _Lookup) -> DidDocument:
+    async def _ask(self, did: str, lookup: Lookup) -> DidDocument:
         """One question, and what its outcome says of the directory."""
         started = trio.current_time()
         try:
             async with self._slots["plc" if did.startswith("did:plc:") else "web"]:
-                lookup.is_outdated = False
+                self._reads += 1
+                lookup.begin(self._reads, self._now_ms())
                 document = await self._fetch(did)
         except LookupFault as fault:
             self._note(did, _OUTCOMES[type(fault)], started)
@@ -243,25 +224,19 @@ class Resolver:
         else:
             self._directory.answered(did)
 
-    def _settle(self, identity: Identity) -> Identity:
+    def _settle(self, identity: Identity, read: int) -> Identity:
         self._negative.forget(identity.did)
         before = self._known.get(identity.did)
         if identity.host and (before is None or (before.key, before.host) != (identity.key, identity.host)):
-            self._announced.pop((identity.did, identity.host), None)
-        self._remember(identity)
+            self._announcements.seen(identity.did, identity.host)
+        self._known.put(identity, read)
         self._saves[identity.did] = identity
         return identity
 
-    def _settle_gone(self, did: str, fault: DidGone) -> Identity | DidGone:
+    def _settle_gone(self, did: str, lookup: Lookup, fault: DidGone) -> Identity | DidGone:
         if (self._known.get(did) or self._load(did)) is None:
             return fault
-        return self._settle(Identity(did, None, None, self._now_ms(), tombstone=True))
-
-    def _remember(self, identity: Identity) -> None:
-        self._known[identity.did] = identity
-        self._known.move_to_end(identity.did)
-        if len(self._known) > self._settings.cache_entries:
-            self._known.popitem(last=False)
+        return self._settle(lookup.tombstone(did), lookup.read)
 
     def _age_ms(self, did: str) -> float:
         """The age limit of this DID, spread by ± 20 % so that documents read together do not expire together."""
@@ -269,14 +244,5 @@ class Resolver:
         return self._settings.cache_hours * 3_600_000 * (1 + spread)
 
 
-def _refreshes(per_minute: int, burst: int) -> Callable[[float], TokenBucket]:
-    return lambda now: TokenBucket(per_minute / 60.0, burst, now)
-
-
 def _limiter(settings: IdentitySettings) -> trio.CapacityLimiter:
     return trio.CapacityLimiter(settings.lookups_at_once)
-
-
-def _identity_of(document: DidDocument, now_ms: int, *, stale: bool) -> Identity:
-    host = normalise_host(document.pds) if document.pds else None
-    return Identity(document.did, document.key, host, now_ms, stale=stale)

@@ -15,8 +15,7 @@ from relay.ingest.entries import Entry, EntryQueue, Origin, Overlay, OwnWord
 from relay.ingest.lanes import Pending
 from relay.store.batch import Appended, Batch, DropNote
 from relay.store.settings import LogSettings
-from relay.verify.chain import AccountState
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Identity
 
 TARGET_ITEMS = 32  # a batch smaller than this is worth waiting for, up to QUIET_WAIT_SECONDS
 QUIET_WAIT_SECONDS = 0.05
@@ -51,7 +50,6 @@ class Batcher:
         self._bare_due = 0.0
         self._oldest_at = 0.0  # when the oldest item of the queue came
         self._window_seconds = settings.batch_ms / 1000
-        self.appending = 0
 
     def overlaid(self, did: str) -> AccountState | None:
         """The state that the items on their way leave behind, None when the stored row is the truth."""
@@ -143,9 +141,7 @@ class Batcher:
         self._touched.clear()
         self._notes.clear()
         self._room.set()
-        self.appending = len(entries)
         appended = await self._append(batch)
-        self.appending = 0
         self._settle(entries, appended.refused)
         self._adapt(len(entries))
 

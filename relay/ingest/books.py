@@ -12,7 +12,7 @@ from relay.ingest.pipeline import CHAIN_BREAK, UNPROVEN
 from relay.observe.metrics import Metrics
 from relay.protocol.frame import MessageFrame
 from relay.store.batch import HostMark
-from relay.verify.chain import HostView
+from relay.verify.facts import HostView
 from relay.verify.verdict import Reason
 
 BACKLOG_SECONDS = 15.0  # without an event for so long, whatever there was is read

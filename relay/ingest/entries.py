@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from relay.ingest.lanes import Pending
 from relay.store.batch import HostMark, Item
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 
 class Origin(Protocol):

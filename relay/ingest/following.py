@@ -24,7 +24,7 @@ from relay.ingest.stream import HostStream
 from relay.observe.metrics import Metrics
 from relay.store.hosts import HostRow
 from relay.store.store import Store
-from relay.verify.chain import HostView
+from relay.verify.facts import HostView
 from relay.verify.modes import mode_of
 
 POLL_SECONDS = 0.25

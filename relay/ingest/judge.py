@@ -28,7 +28,7 @@ from relay.store.batch import DropNote, HostMark, Item
 from relay.store.store import Store
 from relay.store.view import View
 from relay.verify.account import is_deleted
-from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
+from relay.verify.facts import NO_ACCOUNT, AccountState, Facts, HostView
 from relay.verify.modes import RATCHET, STRICT
 from relay.verify.verdict import Accept, Drop, Reason, Recheck, Verdict
 
@@ -81,6 +81,8 @@ class Judge:
     def verdict(self, pending: Pending, account: AccountState, now_ms: int, *, refreshed: bool) -> Verdict | None:
         """The verdict, or None while nothing is known of the DID.
 
+        A document that was asked for after the event came is not stale for it, whatever was announced since then.
+
         Where the row names another host, or says deleted, a worker of another host may have found that out from a newer
         document, and what it learnt counts.
         """
@@ -90,7 +92,9 @@ class Judge:
         identity = self.desk.resolver.reread(did) if learnt else self.desk.resolver.known(did)
         if identity is None:
             return None
-        verdict = judge_event(pending.event, identity, account, self.host, now_ms, refreshed=refreshed)
+        if identity.stale and self.desk.resolver.was_read_since(did, pending.reads):
+            identity = identity._replace(stale=False)
+        verdict = judge_event(pending.event, Facts(identity, account, self.host, now_ms, refreshed))
         if isinstance(verdict, Recheck) and not self.desk.statuses.may_ask(did, self.host.hostname):
             return verdict.otherwise
         return verdict

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import trio
+
 from relay.protocol.events import AccountScoped
 from relay.protocol.frame import MessageFrame
 
@@ -15,18 +17,27 @@ PENDING_OVERHEAD_BYTES = 1_000  # what a decoded frame costs beside its bytes, r
 
 
 class Pending(NamedTuple):
-    """An event that is received and not settled. `since` is the loop's clock when it came, `frame_bytes` its size."""
+    """An event that is received and not settled. `frame_bytes` is its size.
+
+    `reads` is how many DID documents had been asked for until then: one that was asked for later holds all that was
+    announced before this event.
+    """
 
     event: AccountScoped
     frame: MessageFrame
     frame_bytes: int
-    since: float
+    reads: int
 
 
 class Lane:
-    """The waiting events of one DID from one host, oldest first."""
+    """The waiting events of one DID from one host, oldest first.
+
+    `hurried` is set when the host's other accounts wait for this one: from then on, until it is empty, its task takes
+    no time that it could do without.
+    """
 
     def __init__(self) -> None:
+        self.hurried = trio.Event()
         self._waiting: deque[Pending] = deque()
         self.bytes = 0
 
@@ -90,4 +101,13 @@ class Lanes:
     @property
     def is_full(self) -> bool:
         """Whether a lane has reached its bound."""
-        return any(len(lane) >= self._items_max or lane.bytes >= self._bytes_max for lane in self._lanes.values())
+        return any(map(self._is_at_bound, self._lanes.values()))
+
+    def hurry(self, *, all_of_them: bool) -> None:
+        """Hurry the lanes that have reached their bound, or all."""
+        for lane in self._lanes.values():
+            if all_of_them or self._is_at_bound(lane):
+                lane.hurried.set()
+
+    def _is_at_bound(self, lane: Lane) -> bool:
+        return len(lane) >= self._items_max or lane.bytes >= self._bytes_max

@@ -12,7 +12,7 @@ from relay.observe.metrics import Metrics
 from relay.store.batch import Item
 from relay.store.localstatus import status_item
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 Change = Callable[[AccountState], AccountState | None]
 """The row that a word leaves behind; None when there is nothing to say any more."""

@@ -14,9 +14,9 @@ from relay.protocol.events import (
 )
 from relay.protocol.frame import ErrorFrame, FrameTemplate, MessageFrame, UnknownFrame, parse_frame, template
 from relay.verify.account import judge_account
-from relay.verify.chain import AccountState, HostView, effective_status
 from relay.verify.commit import judge_commit
-from relay.verify.identity import Identity, judge_identity
+from relay.verify.facts import AccountState, Facts, effective_status
+from relay.verify.identity import judge_identity
 from relay.verify.reasons import reason_of
 from relay.verify.sync import judge_sync
 from relay.verify.verdict import Accept, Drop, Reason, Verdict
@@ -54,25 +54,17 @@ def read_message(message: bytes, *, allow_localhost: bool = False) -> tuple[Acco
     return event, frame
 
 
-def judge_event(
-    event: AccountScoped,
-    identity: Identity,
-    account: AccountState,
-    host: HostView,
-    now_ms: int,
-    *,
-    refreshed: bool,
-) -> Verdict:
+def judge_event(event: AccountScoped, facts: Facts) -> Verdict:
     """The verdict of the judge for this kind of event."""
     match event:
         case CommitEvent():
-            return judge_commit(event, identity, account, host, now_ms, refreshed=refreshed)
+            return judge_commit(event, facts)
         case SyncEvent():
-            return judge_sync(event, identity, account, host, now_ms, refreshed=refreshed)
+            return judge_sync(event, facts)
         case AccountEvent():
-            return judge_account(event, identity, account, host, refreshed=refreshed)
+            return judge_account(event, facts)
         case IdentityEvent():
-            return judge_identity(event, identity, account, host, refreshed=refreshed)
+            return judge_identity(event, facts)
 
 
 def outgoing(event: AccountScoped, frame: MessageFrame, state: AccountState) -> FrameTemplate:

@@ -10,7 +10,8 @@ from relay.ingest.pipeline import outgoing
 from relay.protocol.events import AccountEvent, AccountScoped
 from relay.protocol.frame import FrameTemplate, MessageFrame, account_frame
 from relay.store.store import Store
-from relay.verify.chain import AccountState, effective_status
+from relay.verify.account import is_deleted
+from relay.verify.facts import AccountState, effective_status
 from relay.verify.verdict import Accept, Drop, Reason
 
 THROTTLED = "throttled"
@@ -94,7 +95,7 @@ def outgoing_frame(
 
 def _counts_for(account: AccountState, host_id: int) -> bool:
     """Whether the row counts as an account of the host (`relay.store.accounts.standing`)."""
-    return account.host_id == host_id and account.upstream_status != "deleted"
+    return account.host_id == host_id and not is_deleted(account)
 
 
 def _throttled(state: AccountState, account: AccountState) -> AccountState:
@@ -107,7 +108,7 @@ def _while_throttled(event: AccountScoped, verdict: Accept, account: AccountStat
     state = verdict.state
     if not isinstance(event, AccountEvent):
         return verdict
-    if not state.upstream_active and state.upstream_status == "deleted":
+    if is_deleted(state):
         return verdict._replace(state=state._replace(local_status=""))
     same = (state.upstream_active, state.upstream_status) == (account.upstream_active, account.upstream_status)
     if same and state.host_id == account.host_id:

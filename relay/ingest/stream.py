@@ -22,6 +22,8 @@ from relay.protocol.syntax import is_did
 from relay.store.view import View
 from relay.verify.verdict import Accept, Drop, Reason
 
+PATIENCE_SECONDS = 0.5  # a batch makes room sooner than that: who stands longer stands behind lanes that wait
+
 
 class HostStream:
     """What a subscription hands its messages to (`relay.crawl.host.Stream`)."""
@@ -92,9 +94,21 @@ class HostStream:
         self._judge.note(Drop(reason, detail), None, "", 0, self._desk.now_ms())
 
     async def wait_for_room(self) -> None:
-        """Wait until this stream and the batcher are below their bounds. A checkpoint always, so that others run."""
+        """Wait until this stream and the batcher are below their bounds. A checkpoint always, so that others run.
+
+        All accounts of the host wait here, so no lane may take its time meanwhile: not one that is full, and none at
+        all when that does not make room.
+        """
         await trio.lowlevel.checkpoint()
         await self._desk.batcher.wait_for_room()
+        while self._is_full():
+            self._judge.lanes.hurry(all_of_them=False)
+            with trio.move_on_after(PATIENCE_SECONDS) as patience:
+                await self._room()
+            if patience.cancelled_caught:
+                self._judge.lanes.hurry(all_of_them=True)
+
+    async def _room(self) -> None:
         while self._is_full():
             await self._judge.wait_settled()
 
@@ -117,7 +131,8 @@ class HostStream:
         self._books.received(frame.type)
         reason = self._place.receive(event.seq)
         if reason is None:
-            self._route(Pending(event, frame, len(message), trio.current_time()), view, now_ms)
+            reads = self._desk.resolver.reads
+            self._route(Pending(event, frame, len(message), reads), view, now_ms)
         else:
             self._books.dropped(reason)
         self._desk.metrics.ingest.verify_seconds.observe(time.perf_counter() - started)

@@ -4,6 +4,10 @@ The two kinds of failure of design section 4: a DID at fault is held for `hold_s
 directory fails to answer drops nothing, however long it lasts: lanes fill, readers stop, cursors stay. The exception is
 a DID for which it fails while it gives documents of others, for a quarter of an hour (`relay.identity.health`).
 
+No account makes the others of its host wait for long: a lane that holds the host up (`Lane.hurried`) waits for no
+budget and for no directory that may lag, and for a DID at fault only `HURRIED_HOLD_SECONDS`. What has to be known for
+an event to pass stays the same, and what that costs in lookups is little: it takes a full lane each time.
+
 A directory may also answer with what was true a moment ago. Right after an `#identity` of a host, a document that still
 contradicts it is read again after a short delay before the event is dropped (protocol.md section 11.2).
 """
@@ -15,16 +19,17 @@ import trio
 
 from relay.identity.fetch import DirectoryFault, LookupFault
 from relay.ingest.judge import Desk, Judge
-from relay.ingest.lanes import Pending
+from relay.ingest.lanes import Lane
 from relay.verify.account import of_a_gone_did, of_a_recheck
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 from relay.verify.verdict import Drop, Reason, Recheck, Refresh, Verdict
 
 RETRY_SECONDS_MIN = 0.5
 RETRY_SECONDS_MAX = 15.0
+HURRIED_HOLD_SECONDS = 5.0
 LAG_SECONDS = (1.0, 4.0)  # how long a document may lag behind the `#identity` that announced it
 
-_MAY_LAG = frozenset({Reason.HOST_MISMATCH, Reason.SIGNATURE_INVALID})
+_MAY_LAG = frozenset({Reason.HOST_MISMATCH, Reason.IDENTITY_INCOMPLETE, Reason.SIGNATURE_INVALID})
 
 
 async def work_off(judge: Judge, did: str) -> None:
@@ -41,7 +46,7 @@ async def work_off(judge: Judge, did: str) -> None:
             verdict = Drop(Reason.HOST_BANNED)
         if verdict is None or isinstance(verdict, Refresh):
             assert not (refreshed and verdict), "judged by a fresh document, a verdict is final"
-            verdict = await _learn(judge, pending, verdict, desk)
+            verdict = await _learn(judge, lane, verdict)
             if verdict is None or lane.head is not pending:
                 refreshed = True  # refused events may have come back before this one meanwhile
                 _tell_if_gone(did, desk)
@@ -50,7 +55,7 @@ async def work_off(judge: Judge, did: str) -> None:
             await _recheck(judge, did, account, desk)
             continue
         elif _may_lag(verdict, judge, did, desk) and (seconds := next(waits, None)) is not None:
-            await trio.sleep(seconds)
+            await _pause(lane, seconds)
             refreshed = False
             continue
         lane.pop()
@@ -60,41 +65,80 @@ async def work_off(judge: Judge, did: str) -> None:
     judge.lanes.close(did)
 
 
-async def _learn(judge: Judge, pending: Pending, wanted: Refresh | None, desk: Desk) -> Drop | None:
-    """Look the DID up until there is an answer. None: judge again; a Drop ends the event.
+async def _learn(judge: Judge, lane: Lane, wanted: Refresh | None) -> Drop | None:
+    """Look the DID of the lane's head up until there is an answer. None: judge again; a Drop ends the event.
 
-    `wanted` is None while the DID is unknown, else why its document is wanted afresh. A stale one is waited for; else
-    the event is judged by what is known when its DID was read again often enough.
+    `wanted` is None while the DID is unknown, else why its document is wanted afresh.
     """
-    did, hostname = pending.event.did, judge.host.hostname
+    did, resolver = lane.head.event.did, judge.desk.resolver
     unresolved = wanted.otherwise if wanted else Drop(Reason.IDENTITY_UNRESOLVED)
-    if desk.resolver.given_up(did):
+    if resolver.given_up(did):
         return unresolved
-    if wanted is not None:
-        is_stale = wanted.otherwise.reason is Reason.IDENTITY_UNRESOLVED
-        ask = desk.resolver.stale_wait_seconds if is_stale else desk.resolver.refresh_wait_seconds
-        seconds = ask(did, hostname)
-        if seconds is None:
-            return None
-        await trio.sleep(seconds)
+    if wanted is not None and not await _take_turn(judge, lane, wanted):
+        return None
+    return await _look_up(judge, lane)
+
+
+async def _take_turn(judge: Judge, lane: Lane, wanted: Refresh) -> bool:
+    """Wait until the document may be read again; False if it was read so often that what is known has to do.
+
+    That is never so for a stale one: without an answer newer than the event, nothing passes.
+    """
+    did, hostname, refreshes = lane.head.event.did, judge.host.hostname, judge.desk.resolver.refreshes
+    if wanted.otherwise.reason is Reason.IDENTITY_UNRESOLVED:
+        while (seconds := refreshes.stale_wait_seconds(did, hostname)) and not lane.hurried.is_set():
+            await _pause(lane, seconds)
+        return True
+    turn_seconds = refreshes.wait_seconds(did, hostname)
+    if turn_seconds is None:
+        return False
+    await _pause(lane, turn_seconds)
+    return True
+
+
+async def _look_up(judge: Judge, lane: Lane) -> Drop | None:
+    """Ask for a document newer than the lane's head, until there is one (None) or it was waited for long enough."""
+    pending, resolver = lane.head, judge.desk.resolver
+    did = pending.event.did
     held_since = trio.current_time()
     delay = RETRY_SECONDS_MIN
     while True:
         try:
-            await desk.resolver.resolve(did)
+            await resolver.resolve(did, pending.reads)
         except LookupFault as fault:
-            if isinstance(fault, DirectoryFault):
-                held_since = trio.current_time()
-                is_over = desk.resolver.refused(did)
-            else:
-                is_over = trio.current_time() - held_since >= desk.hold_seconds
-            if is_over:
-                desk.resolver.give_up(did, hostname)
-                return Drop(Reason.IDENTITY_UNRESOLVED, str(fault))
+            said, is_directory = str(fault), isinstance(fault, DirectoryFault)
         else:
             return None
-        await trio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 -- spreads retries, guards nothing
+        if is_directory:
+            held_since = trio.current_time()
+            is_over = resolver.refused(did)
+        else:
+            is_over = trio.current_time() - held_since >= _hold_seconds(judge, lane)
+        if is_over:
+            resolver.give_up(did, judge.host.hostname)
+            return Drop(Reason.IDENTITY_UNRESOLVED, said)
+        seconds = delay * random.uniform(0.5, 1.0)  # noqa: S311 -- spreads retries, guards nothing
+        await _pause_between(lane, seconds, is_directory)
         delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+
+async def _pause_between(lane: Lane, seconds: float, is_directory: bool) -> None:
+    """Wait before the next try. A directory that is down is not asked more often because many wait for it."""
+    at_least_seconds = seconds if is_directory else min(seconds, RETRY_SECONDS_MIN)
+    await trio.sleep(at_least_seconds)
+    await _pause(lane, seconds - at_least_seconds)
+
+
+async def _pause(lane: Lane, seconds: float) -> None:
+    """Wait so long, or until the lane is hurried."""
+    with trio.move_on_after(seconds):
+        await lane.hurried.wait()
+
+
+def _hold_seconds(judge: Judge, lane: Lane) -> float:
+    """How long the events of a DID at fault are held."""
+    hold_seconds = judge.desk.hold_seconds
+    return min(hold_seconds, HURRIED_HOLD_SECONDS) if lane.hurried.is_set() else hold_seconds
 
 
 def _tell_if_gone(did: str, desk: Desk) -> None:

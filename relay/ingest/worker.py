@@ -16,7 +16,8 @@ import trio
 from relay.crawl.host import Follower
 from relay.crawl.repostatus import StatusChecks, StatusSource
 from relay.identity.fetch import DocumentSource
-from relay.identity.resolver import LookupOutcome, Resolver
+from relay.identity.lookup import LookupOutcome
+from relay.identity.resolver import Resolver
 from relay.ingest.batcher import Batcher
 from relay.ingest.following import Following, Roster
 from relay.ingest.judge import Desk, Judge
@@ -35,7 +36,7 @@ from relay.observe.metrics import CONTENT_TYPE, Metrics
 from relay.store.batch import Appended, Batch
 from relay.store.errors import StoreError
 from relay.store.store import Store
-from relay.verify.identity import Identity
+from relay.verify.facts import Identity
 
 
 async def run(

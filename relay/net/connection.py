@@ -87,7 +87,7 @@ class Site(NamedTuple):
 Waiting: TypeAlias = OrderedDict["Connection", trio.CancelScope]
 
 
-class _Refusal(Exception):  # noqa: N818 - control flow within this module, never seen outside
+class _Refusal(Exception):  # noqa: N818 -- control flow within this module, never seen outside
     """The conversation ends here: count `slug`, answer with `response` if there is one, and close."""
 
     def __init__(self, slug: HttpEvent, response: Response | None = None) -> None:
@@ -237,7 +237,7 @@ class Connection:
     async def _answer(self, request: Request) -> Response | Upgrade:
         try:
             return await self._site.answer(request)
-        except Exception as error:  # noqa: BLE001 - the bulkhead of one request (design section 7)
+        except Exception as error:  # noqa: BLE001 -- the bulkhead of one request (design section 7)
             self._fail(request, error)
             return _FAILED
 
@@ -250,6 +250,13 @@ class Connection:
         self._site.on_failure(request, error)
 
     async def _respond(self, request: Request, response: Response) -> None:
+        if isinstance(response.body, bytes):
+            await self._send(request, response)
+        else:
+            async with aclosing(response.body):
+                await self._send(request, response)
+
+    async def _send(self, request: Request, response: Response) -> None:
         try:
             head = response_head(response, self._site.headers)
         except (h11.LocalProtocolError, ValueError) as error:  # a header or status that cannot be sent
@@ -260,7 +267,6 @@ class Connection:
         if isinstance(response.body, bytes):
             await self._send_whole(head, b"" if bodiless else response.body)
         elif bodiless:
-            await response.body.aclose()
             await self._send_whole(head, b"")
         else:
             await self._write(self._h11.send(head))
@@ -276,17 +282,16 @@ class Connection:
         """Send as the pieces come, until the last or until the peer is gone, which only a read can tell."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drain, nursery.cancel_scope)
-            async with aclosing(body):
-                try:
-                    async for piece in body:
-                        await self._write(self._h11.send(h11.Data(data=piece)))
-                    await self._write(self._h11.send(h11.EndOfMessage()))
-                except _Refusal as refusal:
-                    self._site.on_event(refusal.slug)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    raise
-                except Exception as error:  # noqa: BLE001 - the same bulkhead: the response ends unfinished
-                    self._fail(request, error)
+            try:
+                async for piece in body:
+                    await self._write(self._h11.send(h11.Data(data=piece)))
+                await self._write(self._h11.send(h11.EndOfMessage()))
+            except _Refusal as refusal:
+                self._site.on_event(refusal.slug)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise
+            except Exception as error:  # noqa: BLE001 -- the same bulkhead: the response ends unfinished
+                self._fail(request, error)
             nursery.cancel_scope.cancel()
 
     async def _write(self, data: bytes | None) -> None:

@@ -13,9 +13,9 @@ from functools import partial
 
 import trio
 
-from relay.net.chatter import Chatter
 from relay.net.errors import ConnectionClosed, NetError, NetTimeout, PeerSilent
 from relay.net.exchange import Headers
+from relay.net.flood import FloodCount
 from relay.net.handshake import split_head
 from relay.net.watch import WatchedStream, ping_until_silent
 from relay.net.websocket import Link, link_nursery, run_server_link
@@ -49,9 +49,9 @@ class ConsumerSocket:
         return self._stream.accepted_bytes
 
     @property
-    def says_too_much(self) -> bool:
-        """The client has sent more than `relay.net.chatter` bounds. Nothing more is read; the caller should close."""
-        return self._stream.says_too_much
+    def is_flooding(self) -> bool:
+        """The client has sent more than `relay.net.flood` bounds. Nothing more is read; the caller should close."""
+        return self._stream.is_flooding
 
     def send_nowait(self, pieces: Sequence[bytes]) -> int:
         """As `send_messages` for each piece, as far as the kernel takes them without waiting; how many it took.
@@ -189,14 +189,14 @@ async def accept_consumer(
             replay.open()
             _limit_unsent(stream, UNSENT_BYTES_MAX)
             accepted = ConsumerSocket(replay, stream, link, nursery.cancel_scope)
-            nursery.start_soon(accepted._drain)  # noqa: SLF001 - a socket and its opener are one thing
-            nursery.start_soon(accepted._keep_alive)  # noqa: SLF001 - as above
+            nursery.start_soon(accepted._drain)  # noqa: SLF001 -- a socket and its opener are one thing
+            nursery.start_soon(accepted._keep_alive)  # noqa: SLF001 -- as above
             yield accepted
             await accepted.close()
     finally:
         await trio.aclose_forcefully(stream)
-    if accepted is not None and accepted._fault is not None:  # noqa: SLF001 - as above
-        raise accepted._fault  # noqa: SLF001 - as above
+    if accepted is not None and accepted._fault is not None:  # noqa: SLF001 -- as above
+        raise accepted._fault  # noqa: SLF001 -- as above
 
 
 def _ping() -> bytes:
@@ -222,8 +222,8 @@ class _ReplayStream(WatchedStream):
         super().__init__(stream)
         self._head, self._rest = split_head(request_head)
         self._opened: trio.Event | None = trio.Event()  # until then
-        self._chatter = Chatter(trio.current_time())
-        self.says_too_much = False
+        self._flood = FloodCount(trio.current_time())
+        self.is_flooding = False
 
     def open(self) -> None:
         """The upgrade is answered: frames may be read."""
@@ -232,7 +232,7 @@ class _ReplayStream(WatchedStream):
         self._opened = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """As in `WatchedStream`, after the replay. Waits for ever once the client has said too much."""
+        """As in `WatchedStream`, after the replay. Waits for ever once the client floods us."""
         bytes_max = max_bytes or CLIENT_READ_BYTES
         if self._head:
             part, self._head = self._head[:bytes_max], self._head[bytes_max:]
@@ -240,10 +240,10 @@ class _ReplayStream(WatchedStream):
             return part
         if self._opened is not None:
             await self._opened.wait()
-        if self.says_too_much:
+        if self.is_flooding:
             await trio.sleep_forever()
         said = await self._next(bytes_max)
-        self.says_too_much = self._chatter.is_too_much(said, trio.current_time())
+        self.is_flooding = self._flood.is_flooding(said, trio.current_time())
         return said
 
     async def _next(self, bytes_max: int) -> bytes | bytearray:

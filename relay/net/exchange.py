@@ -19,6 +19,7 @@ class Request(NamedTuple):
     `path` is percent-decoded and begins with "/" (or is "*"), `query` holds the decoded pairs in order, repeated and
     empty ones included (protocol.md section 20: arrays by repetition). `headers` has lower-case names; the values of a
     repeated header are joined with ", ". `client` is the address behind trusted proxies, "unix" on a Unix socket.
+    `x-forwarded-for` and `x-forwarded-proto` are among the headers only if such a proxy sent them.
     """
 
     method: str
@@ -27,6 +28,12 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
     client: str
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the client came over TLS, which only a trusted proxy can know: we speak none ourselves."""
+        claim = self.headers.get("x-forwarded-proto", "").rpartition(",")[2]  # to the left stands what others wrote
+        return claim.strip().lower() == "https"
 
     @property
     def wants_websocket(self) -> bool:

@@ -53,7 +53,7 @@ _match_url = re.compile(
     r"(?P<target>[/?][!\"$-~]*)?",  # printable ASCII but "#": a fragment is never sent
     re.IGNORECASE | re.ASCII,
 ).fullmatch
-_match_private_name = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*").fullmatch
+_match_name = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*").fullmatch
 
 
 class Origin(NamedTuple):
@@ -121,6 +121,11 @@ def is_address(host: str) -> bool:
     return True
 
 
+def is_name(text: str) -> bool:
+    """Whether the text has the form of a host name, in lower case: one label or more, as private networks have too."""
+    return _match_name(text) is not None
+
+
 def check_name(host: str, *, allow_private: bool = False) -> None:
     """Raise `HostRefused` unless a connection to this host may be tried (checklist 238).
 
@@ -130,7 +135,7 @@ def check_name(host: str, *, allow_private: bool = False) -> None:
     if is_address(host):
         if not allow_private or not is_private_address(host):
             raise HostRefused(f"an IP address is not a host name: {host}")
-    elif not is_hostname(host) and not (allow_private and _match_private_name(host.lower())):
+    elif not is_hostname(host) and not (allow_private and is_name(host.lower())):
         raise HostRefused(f"not a public host name: {host[:260]!r}")
 
 

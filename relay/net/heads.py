@@ -11,8 +11,9 @@ from urllib.parse import parse_qsl, unquote
 import h11
 
 from relay.net.exchange import Headers, Request, Response
-from relay.net.proxies import Networks, client_address
+from relay.net.proxies import Networks, client_address, is_trusted
 
+_FORWARDED = ("x-forwarded-for", "x-forwarded-proto")  # claims about the client, seen only from our own proxies
 BODILESS = frozenset({204, 304})  # statuses whose response has no body (RFC 9110)
 _QUERY_FIELDS_MAX = 100
 
@@ -25,6 +26,9 @@ def request_of(head: h11.Request, body: bytes, peer: str, trusted: Networks) -> 
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if head.http_version == b"1.0":
         headers.pop("upgrade", None)  # a server must not see it there (RFC 9110 section 7.8)
+    if not is_trusted(peer, trusted):
+        for claim in _FORWARDED:
+            headers.pop(claim, None)
     path, query = _split_target(head.target.decode("ascii"))
     client = client_address(peer, headers.get("x-forwarded-for", ""), trusted)
     return Request(head.method.decode("ascii"), path, query, headers, body, client)

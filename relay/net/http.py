@@ -205,9 +205,12 @@ class _Session(Session):  # type: ignore[misc]  # asks has no types
 
     async def _close_old(self) -> None:
         oldest = trio.current_time() - _RECYCLE_SECONDS
-        for connection in [idle for idle in self._conn_pool if idle.opened_at < oldest]:
+        old = [idle for idle in self._conn_pool if idle.opened_at < oldest]
+        for connection in old:  # all of them before the first await: other requests look at the same pool
             self._conn_pool.remove(connection)
-            await connection.aclose()
+        with trio.CancelScope(shield=True):  # nobody else knows them any more; closing waits for no peer
+            for connection in old:
+                await connection.aclose()
 
     async def _exchange(self, connection: _Connection, ask: _Ask) -> HttpResponse:
         connection.uses += 1

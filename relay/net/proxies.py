@@ -1,4 +1,4 @@
-"""Whose request it is: the client's address behind proxies that we trust (pure).
+"""Whose request it is: the client's address behind proxies that we trust, and what counts as one client (pure).
 
 `X-Forwarded-For` is a claim. It counts only from a trusted peer, and is read from the right, where our own proxies
 write, up to the first address that is not one of them; what stands to the left of that was written by strangers.
@@ -37,6 +37,19 @@ def client_address(peer: str, forwarded_for: str, trusted: Networks) -> str:
             break
         address = forwarded
     return str(address)
+
+
+def address_group(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one, since every host has all of it."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, 64), strict=False))
 
 
 def _claims(forwarded_for: str) -> Sequence[str]:

@@ -1,8 +1,8 @@
 """HTTP/1.1 server for listeners of any kind: TCP, Unix sockets, memory streams.
 
 Owns the number of connections and the bulkhead around each: whatever a peer does ends at most its own connection. What
-a connection does is in `relay.net.connection`, the shapes of a request and its answer in `relay.net.exchange`; all are
-re-exported here. Owns no path, no policy and no TLS (a reverse proxy ends that).
+a connection does is in `relay.net.connection`, the shapes of a request and its answer in `relay.net.exchange`. Owns no
+path, no policy and no TLS (a reverse proxy ends that).
 """
 
 import socket
@@ -12,28 +12,9 @@ from typing import NoReturn
 
 import trio
 
-from relay.net.connection import Connection, HttpEvent, Limits, Site, Waiting
+from relay.net.connection import Connection, Site, Waiting
 from relay.net.errors import NetError
-from relay.net.exchange import Answer, Headers, Request, Response, Upgrade, error_response, json_response
-from relay.net.proxies import LOOPBACK, Networks, parse_networks
-
-__all__ = [
-    "LOOPBACK",
-    "TURNS",
-    "Answer",
-    "Headers",
-    "HttpEvent",
-    "Limits",
-    "Networks",
-    "Request",
-    "Response",
-    "Site",
-    "Upgrade",
-    "error_response",
-    "json_response",
-    "parse_networks",
-    "serve_http",
-]
+from relay.net.exchange import error_response
 
 # What a peer, or the way to it, can do to a connection that nobody nearer dealt with.
 _CONNECTION_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, NetError)

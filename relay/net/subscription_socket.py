@@ -9,14 +9,13 @@ import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import trio
 
 from relay.net.dial import StreamOpener
 from relay.net.errors import ConnectionClosed, HostRefused, MessageTooBig, NetError, NetTimeout, PeerSilent, TextMessage
 from relay.net.exchange import Headers
+from relay.net.guard import Origin, split_url
 from relay.net.tap_stream import READ_BYTES, TapStream
 from relay.net.watch import WatchedStream, ping_when_quiet, wait_silent
 from relay.net.websocket import Link, link_nursery, run_client_link
@@ -138,56 +137,35 @@ async def open_subscription(
         UpgradeRefused: any answer but 101; redirects are not followed.
         ConnectionClosed: the connection ended during the handshake (1006), or the answer is no valid upgrade (1002).
         NetTimeout: not open in time.
-        HostRefused: not a ws or wss URL with a host. Other leaves: as `opener` raises them.
+        HostRefused: not a ws or wss URL that `split_url` takes. Other leaves: as `opener` raises them.
     """
-    address = _parse_url(url)
+    origin, target = _split(url)
     raw: trio.abc.Stream | None = None
     try:
         async with link_nursery() as nursery:
             with _deadline(handshake_seconds, url):
-                raw = await opener.open_stream(address.host, address.port, tls=address.tls)
+                raw = await opener.open_stream(origin.host, origin.port, tls=origin.tls)
                 stream = WatchedStream(raw)
                 tap = TapStream(stream, message_bytes_max)
-                link = await nursery.start(
-                    partial(_run_link, tap, address, (("User-Agent", user_agent), *headers), message_bytes_max)
-                )
+                fields = (("User-Agent", user_agent), *headers)
+                link = await nursery.start(partial(_run_link, tap, origin, target, fields, message_bytes_max))
             subscription = Subscription(stream, tap, link, message_bytes_max)
             nursery.start_soon(ping_when_quiet, stream, _masked_ping)
-            nursery.start_soon(subscription._reap, raw)  # noqa: SLF001 - a subscription and its opener are one thing
+            nursery.start_soon(subscription._reap, raw)  # noqa: SLF001 -- a subscription and its opener are one thing
             try:
                 yield subscription
             finally:
-                await subscription._leave()  # noqa: SLF001 - as above
+                await subscription._leave()  # noqa: SLF001 -- as above
     finally:
         if raw is not None:
             await trio.aclose_forcefully(raw)
 
 
-class _Address(NamedTuple):
-    """Where a URL leads; `host` without brackets, `target` as on the request line."""
-
-    host: str
-    port: int
-    tls: bool
-    target: str
-
-    @property
-    def host_header(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
-def _parse_url(url: str) -> _Address:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise HostRefused(f"{url!r}: {error}") from error
-    if parts.scheme not in {"ws", "wss"} or not parts.hostname or "@" in parts.netloc or not url.isascii():
-        raise HostRefused(f"{url!r} is not a ws or wss URL")
-    tls = parts.scheme == "wss"
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Address(parts.hostname, (443 if tls else 80) if port is None else port, tls, target)
+def _split(url: str) -> tuple[Origin, str]:
+    origin, target = split_url(url)
+    if not url.lower().startswith("ws"):
+        raise HostRefused(f"not a ws or wss URL: {url[:260]!r}")
+    return origin, target
 
 
 @contextmanager
@@ -200,13 +178,19 @@ def _deadline(seconds: float, url: str) -> Generator[None, None, None]:
 
 
 async def _run_link(
-    tap: TapStream, address: _Address, headers: Headers, message_bytes_max: int, *, task_status: trio.TaskStatus[Link]
+    tap: TapStream,
+    origin: Origin,
+    target: str,
+    headers: Headers,
+    message_bytes_max: int,
+    *,
+    task_status: trio.TaskStatus[Link],
 ) -> None:
     try:
         await run_client_link(
             tap,
-            address.host_header,
-            address.target,
+            origin.name,
+            target,
             headers,
             message_bytes_max=message_bytes_max,
             read_bytes=READ_BYTES,

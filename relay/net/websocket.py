@@ -98,7 +98,7 @@ async def link_nursery() -> AsyncGenerator[trio.Nursery, None]:
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
-            except Exception as raised:  # noqa: BLE001 - raised again below, only past the nursery that would group it
+            except Exception as raised:  # noqa: BLE001 -- raised again below, only past the nursery that would group it
                 error = raised
             nursery.cancel_scope.cancel()
     finally:
@@ -180,11 +180,11 @@ async def _run(
         raise
     except* NetError as group:
         fault = _first(group)
-    except* Exception as group:  # noqa: BLE001 - a bulkhead (design section 7): a stranger's bytes crash no worker
+    except* Exception as group:  # noqa: BLE001 -- a bulkhead (design section 7): a stranger's bytes crash no worker
         fault = ConnectionClosed(_PROTOCOL_ERROR, f"{_first(group)!r}"[:200])
     finally:
         if link is not None:
-            link._end(fault)  # noqa: SLF001 - a Link and its bulkhead are one thing in two halves
+            link._end(fault)  # noqa: SLF001 -- a Link and its bulkhead are one thing in two halves
     if link is None:
         raise fault or ConnectionClosed(_ABNORMAL)
 
@@ -196,8 +196,8 @@ def _forget_handshake(connection: trio_websocket.WebSocketConnection) -> None:
     """
     handshake = getattr(getattr(connection, "_wsproto", None), "handshake", None)
     if handshake is not None and hasattr(handshake, "_h11_connection"):
-        handshake._h11_connection = handshake._initiating_request = None  # noqa: SLF001 - there is no public way
-        handshake._events = ()  # noqa: SLF001 - as above; the library looks whether it is empty
+        handshake._h11_connection = handshake._initiating_request = None  # noqa: SLF001 -- there is no public way
+        handshake._events = ()  # noqa: SLF001 -- as above; the library looks whether it is empty
 
 
 def _first(group: BaseExceptionGroup[_ErrorT]) -> _ErrorT:

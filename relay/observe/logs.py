@@ -1,20 +1,25 @@
 """Structured logs on stderr: an event name plus key-values, pretty for people, one JSON object a line for machines.
 
-Owns the set-up of structlog and the bridge from the standard library's loggers, which some dependencies use. Does not
-own what is logged, nor where stderr goes. The only module that imports structlog.
+Owns the set-up of structlog, the bridge from the standard library's loggers, which some dependencies use, and what of
+an exception is shown: a plain traceback without local variables, which may hold secrets or whole payloads, and bounded,
+because groups nest and a message can be of any size. Does not own what is logged, nor where stderr goes. The only
+module that imports structlog.
 """
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import ExcInfo, FilteringBoundLogger
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "pretty", "json")
+TRACEBACK_CHARS_MAX = 4_000
+_TRACEBACK_END_CHARS = 3_000  # what was raised where is at the end; the beginning says on which way
 
 Logger = FilteringBoundLogger
 
@@ -26,7 +31,7 @@ def get_logger(name: str, **fields: object) -> Logger:
 
 def configure(
     level: str = "info",
-    format: str = "auto",  # noqa: A002 - the key is called logging.format
+    format: str = "auto",  # noqa: A002 -- the key is called logging.format
     *,
     stream: TextIO | None = None,
     **fields: object,
@@ -47,7 +52,8 @@ def configure(
             _constant_fields(fields),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            *(_pretty_steps(colors=out.isatty()) if pretty else _json_steps()),
+            structlog.processors.ExceptionRenderer(_bounded_traceback),
+            _pretty_renderer(colors=out.isatty()) if pretty else _render_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(file=out),
@@ -65,12 +71,21 @@ def _constant_fields(fields: MutableMapping[str, Any]) -> structlog.typing.Proce
     return add
 
 
-def _pretty_steps(*, colors: bool) -> list[structlog.typing.Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="time")]
+def _bounded_traceback(exc_info: ExcInfo) -> str:
+    """The traceback as text of at most `TRACEBACK_CHARS_MAX` and a line; from the middle of a longer one it is cut."""
+    text = "".join(traceback.format_exception(*exc_info)).rstrip("\n")
+    if len(text) <= TRACEBACK_CHARS_MAX:
+        return text
+    left_out = len(text) - TRACEBACK_CHARS_MAX
+    start = text[: TRACEBACK_CHARS_MAX - _TRACEBACK_END_CHARS]
+    return f"{start}\n... {left_out} characters left out ...\n{text[-_TRACEBACK_END_CHARS:]}"
 
 
-def _json_steps() -> list[structlog.typing.Processor]:
-    return [structlog.processors.format_exc_info, _render_json]
+def _pretty_renderer(*, colors: bool) -> structlog.typing.Processor:
+    """The plain formatter is named because the default depends on whether `rich` happens to be installed."""
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

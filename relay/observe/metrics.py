@@ -3,15 +3,20 @@
 Owns the names: interface.md fixes them, dashboards depend on them, and tests/house compares the two. Does not own when
 they move: the role does that, with the group it was handed. The only module that imports prometheus_client.
 
-A worker makes one `Metrics` and touches only the groups it records, so it exposes no series that stay at zero for ever.
-No label ever holds a DID, an address or a user agent.
+A worker makes one `Metrics` and touches only the groups it records, so it exposes nothing that another role counts. A
+counter whose labels have a closed list of values shows them all from the start: `rate()` and `increase()` do not see
+the first step of a series that appears with it. No label ever holds a DID, an address or a user agent.
 """
 
 import platform
+from collections.abc import Iterable
 from functools import cached_property
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from relay.observe import labels
+from relay.verify.verdict import Reason
 
 # A creation time beside every counter and histogram would double the scrape for a figure nobody asks for.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves this one untyped
@@ -21,6 +26,12 @@ MOMENTS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2
 LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # network and disk
 LAGS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0, 259_200.0)  # how far behind, up to 72 h
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
+
+
+def _show(counter: Counter, values: Iterable[str]) -> None:
+    """Expose the series of each value of a counter's one label, at 0."""
+    for value in values:
+        counter.labels(value)
 
 
 class IngestMetrics:
@@ -33,12 +44,14 @@ class IngestMetrics:
             ["event"],
             registry=registry,
         )
+        _show(self.frames_received, labels.FRAMES)
         self.events_dropped = Counter(
             "relay_ingest_events_dropped_total",
             "Events that were received and not passed on, by reason.",
             ["reason"],
             registry=registry,
         )
+        _show(self.events_dropped, Reason)
         self.verify_seconds = Histogram(
             "relay_ingest_verify_seconds",
             "Time to decode and verify one event, without waiting.",
@@ -95,6 +108,8 @@ class AppendMetrics:
             ["event", "origin"],
             registry=registry,
         )
+        for event, origin in labels.APPENDED:
+            self.events_appended.labels(event, origin)
         self.lock_wait_seconds = Histogram(
             "relay_log_lock_wait_seconds",
             "Wait of one append for the write lock of the state env.",
@@ -126,9 +141,9 @@ class LogMetrics:
             "Unix time of the newest batch in the log.",
             registry=registry,
         )
-        self.bytes = Gauge("relay_log_bytes", "Bytes of all segments on disk.", registry=registry)
-        self.segments = Gauge("relay_log_segments", "Segments of the log.", registry=registry)
-        self.state_bytes = Gauge("relay_state_bytes", "Bytes of the state env in use.", registry=registry)
+        self.bytes = Gauge("relay_log_bytes", "Bytes of all segments on disk, each minute.", registry=registry)
+        self.segments = Gauge("relay_log_segments", "Segments of the log, each minute.", registry=registry)
+        self.state_bytes = Gauge("relay_state_bytes", "Bytes of the state env in use, each minute.", registry=registry)
         self.state_map_bytes = Gauge(
             "relay_state_map_bytes",
             "Bytes the state env may grow to (its map size).",
@@ -137,7 +152,7 @@ class LogMetrics:
         self.state_free_pages = Gauge("relay_state_free_pages", "Free pages inside the state env.", registry=registry)
         self.state_oldest_reader_seconds = Gauge(
             "relay_state_oldest_reader_seconds",
-            "Age of the oldest read transaction of the state env.",
+            "Age of the oldest read transaction of the state env, each minute.",
             registry=registry,
         )
         self.disk_free_bytes = Gauge(
@@ -163,6 +178,7 @@ class CrawlMetrics:
             ["outcome"],
             registry=registry,
         )
+        _show(self.reconnects, labels.SUBSCRIBED)
 
 
 class HostWatchMetrics:
@@ -197,6 +213,7 @@ class IdentityMetrics:
             ["outcome"],
             registry=registry,
         )
+        _show(self.lookups, labels.LOOKED_UP)
         self.lookups_seconds = Histogram(
             "relay_identity_lookups_seconds",
             "Time of one lookup over the network.",
@@ -224,6 +241,7 @@ class ServeMetrics:
             ["reason"],
             registry=registry,
         )
+        _show(self.disconnects, labels.CONSUMERS_GONE)
         self.append_to_send_seconds = Histogram(
             "relay_serve_append_to_send_seconds",
             "Time from the batch time of an append to its first send to a consumer at the tip.",
@@ -254,6 +272,7 @@ class HttpMetrics:
             ["reason"],
             registry=registry,
         )
+        _show(self.faults, labels.HTTP_FAULTS)
 
 
 class SupervisionMetrics:
@@ -272,6 +291,12 @@ class SupervisionMetrics:
             ["role", "worker", "outcome"],
             registry=registry,
         )
+
+    def set_up(self, role: str, worker: str, *, up: bool) -> None:
+        """Whether a worker answers; its restarts are exposed with it, before there is one."""
+        self.worker_up.labels(role, worker).set(int(up))
+        for outcome in labels.WORKERS_ENDED:
+            self.worker_restarts.labels(role, worker, outcome)
 
 
 class Metrics:

@@ -38,7 +38,7 @@ class Link(bytes):
     __slots__ = ()
 
 
-def decode(data: bytes, *, wide: str = "") -> Any:
+def decode(data: bytes, *, wide: str | None = None) -> Any:
     """The value of exactly one item. `wide` names a key of the outermost map that may be any unsigned 64-bit integer.
 
     Raises `CborError`.
@@ -178,7 +178,7 @@ def _head_bytes(count: int) -> int:
     return 1 if count < 24 else len(encode(count))
 
 
-def _settle(value: Any, suspect: Callable[[bytes], bytes], wide: str = "") -> Any:
+def _settle(value: Any, suspect: Callable[[bytes], bytes], wide: str | None = None) -> Any:
     """Refuse what the data model does not have, and let `suspect` replace every byte string that may be a CID."""
     if type(value) is dict:
         _settle_items(value, 1, suspect, wide)
@@ -188,7 +188,7 @@ def _settle(value: Any, suspect: Callable[[bytes], bytes], wide: str = "") -> An
     return holder[0]
 
 
-def _settle_items(items: Any, depth: int, suspect: Callable[[bytes], bytes], wide: str = "") -> None:
+def _settle_items(items: Any, depth: int, suspect: Callable[[bytes], bytes], wide: str | None = None) -> None:
     if depth > limits.CBOR_NESTING_MAX:
         raise CborError("nested too deeply")
     for key, value in items.items() if type(items) is dict else enumerate(items):

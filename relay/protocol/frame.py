@@ -1,7 +1,7 @@
 """Frames: one WebSocket message of `subscribeRepos`, read and written (protocol.md sections 2.3 and 3).
 
-Owns the two items of a frame, the template into which `append` puts our seq, and the server-to-client WebSocket header
-under which frames are stored. What the payload of a message must hold is the matter of `relay.protocol.events`.
+Owns the stream's path, a frame's two items, the template that `append` puts our seq into, and the server's WebSocket
+header under which frames are stored. What the payload of a message must hold is the matter of `relay.protocol.events`.
 
 `parse_frame` raises `FramingError` for whatever ends a connection: not exactly two items of strict DAG-CBOR, not two
 maps, no usable `op` or `t`. The same strictness holds for keys and types that we do not know, because they are passed
@@ -15,6 +15,7 @@ from relay.protocol import cbor, limits
 from relay.protocol.errors import CborError, FramingError
 from relay.protocol.syntax import format_datetime, is_handle
 
+STREAM_PATH = "/xrpc/com.atproto.sync.subscribeRepos"
 MESSAGE_TYPES = ("#commit", "#sync", "#identity", "#account", "#info")
 _OP_MESSAGE = 1
 _OP_ERROR = -1

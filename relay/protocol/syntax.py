@@ -46,6 +46,8 @@ _match_datetime = re.compile(
 
 _TID_TO_BASE32 = str.maketrans(_TID_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # of year 9999
+_CYCLE_MS = 146_097 * 86_400_000  # the 400 years in which the calendar repeats
 
 
 def is_did(text: str) -> bool:
@@ -146,6 +148,13 @@ def is_datetime(text: str) -> bool:
         return False
     first_day = (year, month, day) == (0, 1, 1)
     return not (first_day and sign == "+" and (hour, minute) < (offset_hours, offset_minutes))
+
+
+def datetime_ms(text: str) -> int:
+    """Unix milliseconds of a valid datetime, rounded down, from year 0000 to where `format_datetime` ends."""
+    if text.startswith("0000"):  # a year that `datetime` has not
+        return datetime_ms("0400" + text[4:]) - _CYCLE_MS
+    return min((datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1), _LAST_MS)
 
 
 def format_datetime(time_ms: int) -> str:

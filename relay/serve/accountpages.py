@@ -10,7 +10,7 @@ import trio
 
 from relay.store.accounts import AccountPage
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 ROWS_PER_TXN = 128  # about 1 ms of the loop
 

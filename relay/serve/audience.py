@@ -4,7 +4,6 @@ Owns the limits per worker and per address, the samples and totals that become m
 consumers from outside their own loop: kick, stall, shutdown. Does not own what a consumer is sent.
 """
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import trio
 
+from relay.net.proxies import address_group
 from relay.observe.metrics import ServeMetrics
 from relay.serve.consumer import Consumer, End
 from relay.serve.settings import ConsumerSettings, places_share
@@ -120,12 +120,12 @@ class Audience:
                 self._judge(seat, now)
 
     def _judge(self, seat: Seat, now: float) -> None:
-        """Send away who takes nothing or says too much, and cut who was asked to leave and did not."""
+        """Send away who takes nothing or floods us, and cut who was asked to leave and did not."""
         if seat.leaving_as is not None and now >= seat.cut_at:
             seat.cut(seat.leaving_as)
         elif seat.consumer is not None and seat.consumer.stalled_seconds(now) >= self._settings.stall_seconds:
             seat.leave(End.STALLED)
-        elif seat.consumer is not None and seat.consumer.floods:
+        elif seat.consumer is not None and seat.consumer.is_flooding:
             seat.leave(End.FLOODING)
 
     def count_all(self) -> None:
@@ -198,16 +198,3 @@ class Audience:
         self._metrics.frames_sent.inc(frames - seat.counted_frames)
         self._metrics.bytes_sent.inc(sent - seat.counted_bytes)
         seat.counted_frames, seat.counted_bytes = frames, sent
-
-
-def address_group(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one, since every host has all of it."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    if parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -106,9 +106,9 @@ class Consumer:
         return now - max(self._progress_at, self._sending_since)
 
     @property
-    def floods(self) -> bool:
+    def is_flooding(self) -> bool:
         """Whether the client said more than anybody has to; nothing more is read from it."""
-        return self._socket.says_too_much
+        return self._socket.is_flooding
 
     async def run(self) -> End:
         """Greet, deliver until there is a reason to stop, say goodbye. Raises `NetError` when it is lost."""

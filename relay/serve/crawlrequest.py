@@ -8,7 +8,6 @@ is limited by the address that asks and by the host that is asked about. What ma
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from math import ceil
 from typing import Any
 
 import msgspec
@@ -29,13 +28,13 @@ from relay.net.exchange import Request, Response
 from relay.net.guard import Origin
 from relay.net.http import HttpClient
 from relay.net.limiter import Keyed, TokenBucket
-from relay.serve.audience import address_group
-from relay.serve.ratelimit import shared_buckets
+from relay.net.proxies import address_group
+from relay.serve.ratelimit import shared_buckets, spend
 from relay.serve.routes import PROCEDURE, Route
 from relay.serve.siblings import Siblings
-from relay.serve.xrpc import Refusal, hostname_body
+from relay.serve.xrpc import Refusal, hostname_body, too_many
 from relay.store.hosts import HostRow
-from relay.store.policy import NEW_PER_DAY, REQUEST_CRAWL, DomainBanned, decoded
+from relay.store.policy import NEW_PER_DAY, REQUEST_CRAWL, DomainBanned
 from relay.store.store import Store
 
 Offload = Callable[..., Awaitable[Any]]
@@ -45,6 +44,7 @@ COSTLY_BURST, COSTLY_SECONDS = 30, 10.0  # of one address: so many at once, then
 CHECKS_BURST, CHECK_SECONDS = 3, 10.0  # of one host
 CHECKS_AT_ONCE = 16
 TOLD_SECONDS = 3_600.0  # siblings hear of one host at most so often
+BUDGET_RETRY_SECONDS = 3_600.0  # of whom the budget of the day refused
 KEYS_MAX = 50_000
 _RETRIED = frozenset({"idle", "offline"})
 
@@ -89,7 +89,7 @@ class CrawlRequests:
             raise Refusal(403, "CrawlNotAllowed", "this relay takes no crawl requests at present")
         host = self._known(origin)
         if host is None or host.status in _RETRIED:
-            _take(self._costly, address_group(request.client), "too many crawl requests from your address")
+            spend(self._costly, address_group(request.client), "too many crawl requests from your address")
             await self._take_up(origin, host, in_budget=tier_of(origin.name, self._settings) != TRUSTED_TIER)
         self._tell_siblings(origin, request.headers)
         return Response(200)
@@ -142,13 +142,14 @@ class CrawlRequests:
         except DomainBanned as ban:  # it came while the host was asked
             raise _banned_with(str(ban)) from None
         if added is None:
-            message = f"this relay takes {per_day} new hosts a day, and has; try again later"
-            raise Refusal(429, "RateLimitExceeded", message, (("Retry-After", "3600"),))
+            raise too_many(
+                f"this relay takes {per_day} new hosts a day, and has; try again later", BUDGET_RETRY_SECONDS
+            )
         return added
 
     async def _check(self, origin: Origin) -> None:
         """Ask the host who it is (checklist 239), within 5 s and without following a redirect. Raises `Refusal`."""
-        _take(self._checks, origin.name, "this host was asked about too often")
+        spend(self._checks, origin.name, "this host was asked about too often")
         if self._checking.available_tokens < 1:
             raise Refusal(503, "Busy", "too many hosts are being checked", (("Retry-After", "10"),))
         async with self._checking:
@@ -173,17 +174,7 @@ class CrawlRequests:
     def _setting(self, name: str, kind: type[Any], configured: Any) -> Any:
         """What an operator set while the relay ran, else what is configured."""
         with self._store.view() as view:
-            value = view.policy_value(name)
-        return configured if value is None else decoded(value, kind)
-
-
-def _take(budgets: Keyed[TokenBucket], key: str, message: str) -> None:
-    """Spend one of a budget. Raises `Refusal` 429 with Retry-After when there is none (checklist 248)."""
-    now = trio.current_time()
-    budget = budgets.get(key, now)
-    if not budget.take(now):
-        seconds = str(max(1, ceil(budget.delay_seconds(now))))
-        raise Refusal(429, "RateLimitExceeded", message, (("Retry-After", seconds),))
+            return view.policy(name, kind, configured)
 
 
 def _banned_with(domain: str) -> Refusal:

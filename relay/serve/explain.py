@@ -7,16 +7,14 @@ second (design section 4, "Bounds on strangers").
 """
 
 from collections.abc import Callable, Iterator
-from math import ceil
-
-import trio
 
 from relay.net.exchange import Request, Response, json_response
 from relay.net.limiter import Keyed, TokenBucket
-from relay.serve.audience import address_group
+from relay.net.proxies import address_group
 from relay.serve.explainaccount import Known, describe_account
 from relay.serve.explainhost import describe_host, whom_to_ask
-from relay.serve.routes import READ, Route
+from relay.serve.ratelimit import spend
+from relay.serve.routes import QUERY, Route
 from relay.serve.settings import ServeRoleSettings
 from relay.serve.xrpc import HOSTNAME_CHARS_MAX, Refusal, bad_request, did_param, required
 from relay.store.store import Store
@@ -37,8 +35,8 @@ class Explanations:
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The paths served here."""
-        yield "/explain/host", Route(READ, self.host)
-        yield "/explain/account", Route(READ, self.account)
+        yield "/explain/host", Route(QUERY, self.host)
+        yield "/explain/account", Route(QUERY, self.account)
 
     async def host(self, request: Request) -> Response:
         """`?hostname=`: what becomes of everything that this host sends."""
@@ -79,12 +77,7 @@ class Explanations:
         return json_response(200, describe_account(did, known, self._settings, self._now_ms()))
 
     def _check_budget(self, request: Request) -> None:
-        """Raises `Refusal` 429 when this address has asked too often (checklist 248)."""
-        now = trio.current_time()
-        budget = self._budgets.get(address_group(request.client), now)
-        if not budget.take(now):
-            seconds = ceil(budget.delay_seconds(now))
-            raise Refusal(429, "RateLimitExceeded", "asked too often", (("Retry-After", str(seconds)),))
+        spend(self._budgets, address_group(request.client), "asked too often")
 
 
 def _hostname(text: str) -> str:

@@ -12,8 +12,7 @@ from relay.serve.explainhost import drop_of, host_words, quota_words, time_of, w
 from relay.serve.settings import ServeRoleSettings
 from relay.store.batch import DropNote
 from relay.store.hosts import HostRow
-from relay.verify.chain import AccountState, effective_status
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Identity, effective_status
 
 _LOCAL_STATES = {
     "takendown": "The operator of this relay has taken the account down; its content does not pass here.",

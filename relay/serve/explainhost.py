@@ -182,7 +182,7 @@ def _place(row: HostRow, now_ms: int) -> dict[str, object]:
         "cursor": row.cursor,
         "cursorLag": {
             "lastEventReceived": time_of(row.last_event_ms),
-            "secondsAgo": (now_ms - row.last_event_ms) // 1000 if row.last_event_ms else None,
+            "secondsAgo": max(0, now_ms - row.last_event_ms) // 1000 if row.last_event_ms else None,
             "means": "everything up to `cursor`, in the host's own numbering, is settled here; what came later is not",
         },
         "behindSeconds": row.lag_ms // 1000 or None,

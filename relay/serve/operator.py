@@ -5,12 +5,9 @@ Owns the wiring, and what all answers have in common: they are not to be cached,
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import cast
 from urllib.parse import urlencode
 
-import trio
-
-from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response
 from relay.serve.admin.accounts import Accounts
 from relay.serve.admin.alerts import Alerts
@@ -21,14 +18,15 @@ from relay.serve.admin.domains import Domains
 from relay.serve.admin.figures import Figures
 from relay.serve.admin.hosts import Hosts
 from relay.serve.admin.hostviews import HostViews
+from relay.serve.admin.pdslist import PdsList
 from relay.serve.admin.peers import Peers
 from relay.serve.admin.reports import Machine, Reports
 from relay.serve.admin.session import COOKIE, Sessions, cookie_value, set_cookie
 from relay.serve.crawlrequest import CrawlRequests, Offload
 from relay.serve.dashboard.pages import Dashboard
 from relay.serve.routes import PROCEDURE, QUERY, Route
+from relay.serve.settings import ServeRoleSettings
 from relay.serve.siblings import Siblings
-from relay.store.policy import PURGED
 from relay.store.store import Store
 
 # What siblings are told too (reference table 1.2). The switches of requestCrawl are each relay's own.
@@ -46,15 +44,7 @@ _SHARED = frozenset(
         "subs/killUpstream",
     )
 )
-_PURGE_POLL_SECONDS = 1.0
 _NOT_KEPT = (("Cache-Control", "no-store"),)
-
-
-class Secrets(NamedTuple):
-    """What the gate needs: the operator's passwords, and the secret of the data folder."""
-
-    passwords: tuple[str, ...]
-    session_key: bytes
 
 
 class Operator:
@@ -63,59 +53,40 @@ class Operator:
     def __init__(
         self,
         store: Store,
-        hosts: HostSettings,
-        secrets: Secrets,
+        settings: ServeRoleSettings,
+        session_key: bytes,
         peers: Peers,
         *,
         machine: Machine,
         crawl: CrawlRequests,
         siblings: Siblings,
-        forget: Callable[[], None],
         offload: Offload,
         workers: int,
     ) -> None:
-        """`forget` is called once a purge has changed what was read of the log so far.
-
-        `workers` is how many serve workers there are, this one included.
-        """
-        self._store = store
-        self._forget = forget
+        """`session_key` is the secret of the data folder; `workers` counts this one too."""
         now_ms: Callable[[], int] = machine.now_ms
-        self._passwords = secrets.passwords
+        bounds, hosts, self._passwords = settings.operator, settings.hosts, settings.admin_passwords
         self._siblings = siblings
-        self._sessions = Sessions(secrets.session_key, secrets.passwords, now_ms=now_ms)
-        self._gate = Gate(secrets.passwords, self._sessions, workers=workers)
+        self._sessions = Sessions(session_key, self._passwords, now_ms=now_ms)
+        self._gate = Gate(self._passwords, self._sessions, failure_seconds=bounds.failure_seconds, workers=workers)
         self._audit = AuditLog(store, offload=offload, now_ms=now_ms)
         self._figures = Figures(store, now_ms=now_ms)
         self._parts = (
             Hosts(store, hosts, crawl.crawl, offload=offload, now_ms=now_ms),
-            HostViews(store, hosts, self._figures),
-            Accounts(store, offload=offload, now_ms=now_ms),
+            HostViews(store, hosts, self._figures, offload=offload),
+            PdsList(store, hosts, self._figures, offload=offload),
+            Accounts(store, offload=offload, now_ms=now_ms, takedowns_per_page=bounds.takedowns_per_page),
             Domains(store, hosts, offload=offload, now_ms=now_ms),
             Alerts(store, offload=offload),
             Consumers(peers),
-            Reports(store, self._figures, peers, machine, offload=offload),
+            Reports(store, self._figures, peers, machine, offload=offload, streams_max=bounds.streams_max),
         )
         self._dashboard = Dashboard(self._gate, self._sessions, self._audit)
 
     async def run(self) -> None:
-        """Take samples and heed purges until cancelled; nothing when there is no operator. Raises `StoreError`."""
+        """Take samples until cancelled; nothing when there is no operator. Raises `StoreError`."""
         if self._gate.is_open:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._figures.run)
-                nursery.start_soon(self._heed_purges)
-
-    async def _heed_purges(self) -> None:
-        known = self._last_purge()
-        while True:
-            await trio.sleep(_PURGE_POLL_SECONDS)
-            if (last := self._last_purge()) != known:
-                known = last
-                self._forget()
-
-    def _last_purge(self) -> bytes | None:
-        with self._store.view() as view:
-            return view.policy_value(PURGED)
+            await self._figures.run()
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """Every path of the operator."""

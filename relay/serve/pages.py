@@ -6,19 +6,18 @@ moment of asking; the disk and the clock are arguments, so that a simulation can
 
 import math
 from collections.abc import Callable, Iterator
-from datetime import datetime
 
 from relay import __version__
 from relay.crawl.discovery import retry_seconds
 from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
-from relay.protocol.syntax import format_datetime, is_datetime
+from relay.protocol.syntax import datetime_ms, format_datetime, is_datetime
 from relay.serve.crew import Crew, Findings
-from relay.serve.routes import READ, Route
+from relay.serve.routes import QUERY, Route
 from relay.serve.settings import ServeRoleSettings
 from relay.serve.xrpc import bad_request, optional
 from relay.store.errors import StoreError
-from relay.store.policy import CATCHING_UP, DISCOVERY, CatchingUp, DiscoveryRun, decoded
+from relay.store.policy import CATCHING_UP, CLOCK, DISCOVERY, CatchingUp, ClockDoubt, DiscoveryRun, decoded
 from relay.store.store import Store
 from relay.store.window import Window
 
@@ -28,7 +27,7 @@ PAGE_SECONDS_MAX = 60.0  # between two pages of a list; whoever read it has gone
 FRONT_PAGE = """\
 This is an AT Protocol relay: the events of many PDS hosts, verified, as one stream.
 
-  subscribe      wss://{host}/xrpc/com.atproto.sync.subscribeRepos
+  subscribe      {scheme}://{host}/xrpc/com.atproto.sync.subscribeRepos
   resume         ...subscribeRepos?cursor=<the last seq you processed>
   add your PDS   POST /xrpc/com.atproto.sync.requestCrawl {{"hostname": "pds.example.com"}}
   hosts, repos   /xrpc/com.atproto.sync.listHosts, /xrpc/com.atproto.sync.listRepos
@@ -66,11 +65,11 @@ class Pages:
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The paths served here."""
-        yield "/", Route(READ, self.front)
-        yield "/_health", Route(READ, self.health, limited=False)
-        yield "/xrpc/_health", Route(READ, self.health, limited=False)
-        yield "/_ready", Route(READ, self.ready, limited=False)
-        yield "/window", Route(READ, self.window)
+        yield "/", Route(QUERY, self.front)
+        yield "/_health", Route(QUERY, self.health, limited=False)
+        yield "/xrpc/_health", Route(QUERY, self.health, limited=False)
+        yield "/_ready", Route(QUERY, self.ready, limited=False)
+        yield "/window", Route(QUERY, self.window)
 
     async def health(self, _request: Request) -> Response:
         """Alive and able to read its store (checklist 249)."""
@@ -96,6 +95,7 @@ class Pages:
         reasons, warnings = [*found.reasons, *crew.reasons], [*found.warnings, *crew.warnings]
         if not self._settings.log.sync:
             warnings.append("log.sync is off: a power cut can lose events that were sent")
+        warnings += clock_doubts(self._store)
         return Findings(reasons, [*warnings, *catching_up(self._store, self._settings.hosts, self._now_ms())])
 
     async def window(self, request: Request) -> Response:
@@ -107,19 +107,19 @@ class Pages:
         if at is not None:
             if not is_datetime(at):
                 raise bad_request("at must be an RFC 3339 date and time, such as 2026-01-31T00:00:00Z")
-            answer |= {"at": at, "seq": self._store.seq_at(_unix_ms(at))}
+            answer |= {"at": at, "seq": self._store.seq_at(datetime_ms(at))}
         return json_response(200, answer)
 
     async def front(self, request: Request) -> Response:
         """A page for people, plain text."""
         window = self._store.window()
-        empty = window.tip_seq < window.floor_seq
         text = FRONT_PAGE.format(
+            scheme="wss" if request.is_secure else "ws",
             host=_printable(request.headers.get("host", "this-host")),
-            held=0 if empty else window.tip_seq - window.floor_seq + 1,
+            held=window.events,
             floor=window.floor_seq,
             tip=window.tip_seq,
-            newest="none yet" if empty else format_datetime(window.tip_time_ms),
+            newest="none yet" if window.is_empty else format_datetime(window.tip_time_ms),
             consumers=self._consumers(),
             server=f"atproto-relay/{__version__}",
             contact=self._settings.contact,
@@ -131,17 +131,39 @@ def judge(window: Window, now_ms: int, disk_free_bytes: int, settings: ServeRole
     """Why this relay should not be given work, and what an operator should know, in words.
 
     A log without events has no age, and an old event is no fault of a relay whose hosts are quiet: it can serve what it
-    has. A clock behind the newest event is one, because every event of now looks as if it came from the future.
+    has. A clock behind the newest event is one, because every event of now may look as if it came from the future.
     """
     reasons, warnings = [], []
     age_seconds = (now_ms - window.tip_time_ms) / 1000 if window.tip_time_ms else 0.0
     if age_seconds > settings.tip_age_seconds_max:
         warnings.append(f"the newest event is {age_seconds:.0f} s old; retention by time is paused")
     if age_seconds < -settings.tip_age_seconds_max:
-        reasons.append(f"our clock is {-age_seconds:.0f} s behind the newest event; retention by time is paused")
+        reasons.append(
+            f"the newest event lies {-age_seconds:.0f} s ahead of our clock: the clock is wrong, or was when it was"
+            " appended; retention by time is paused"
+        )
     if disk_free_bytes < settings.disk_free_bytes_min:
-        reasons.append(f"{disk_free_bytes} bytes are free on the disk, less than {settings.disk_free_bytes_min}")
+        reasons.append(f"{_gib(disk_free_bytes)} are free on the disk, less than {_gib(settings.disk_free_bytes_min)}")
     return Findings(reasons, warnings)
+
+
+def clock_doubts(store: Store) -> list[str]:
+    """What there is to say about our own clock: that hosts contradict it, or that it was set."""
+    try:
+        with store.view() as view:
+            doubt = view.policy(CLOCK, ClockDoubt, ClockDoubt())
+    except StoreError:
+        return []
+    said = []
+    if doubt.hosts:
+        said.append(
+            f"commits of {doubt.hosts} of the {doubt.heard} hosts heard of late are dropped because they lie in our"
+            " future (rev_in_future): our clock is probably behind; set up NTP"
+        )
+    if doubt.stepped_ms:
+        side = "forward" if doubt.stepped_ms > 0 else "back"
+        said.append(f"our clock was set {side} by {abs(doubt.stepped_ms) // 1_000} s a few minutes ago")
+    return said
 
 
 def catching_up(store: Store, hosts: HostSettings, now_ms: int) -> list[str]:
@@ -149,11 +171,10 @@ def catching_up(store: Store, hosts: HostSettings, now_ms: int) -> list[str]:
     try:
         with store.view() as view:
             found = view.policy_page(DISCOVERY, "", SOURCES_MAX)
-            stored = view.policy_value(CATCHING_UP)
+            behind = view.policy(CATCHING_UP, CatchingUp, CatchingUp())
     except StoreError:
         return []
     said = [line for name, value in found if (line := _discovery(name, decoded(value, DiscoveryRun), hosts, now_ms))]
-    behind = decoded(stored, CatchingUp) if stored is not None else CatchingUp()
     if behind.hosts:
         left = "" if behind.seconds_left is None else f", about {behind.seconds_left} s left at the pace so far"
         said.append(f"catching up with {behind.hosts} hosts, the furthest {behind.lag_ms // 1000} s behind{left}")
@@ -175,21 +196,17 @@ def _discovery(name: str, run: DiscoveryRun, hosts: HostSettings, now_ms: int) -
 
 def describe_window(window: Window) -> dict[str, object]:
     """The window as `/window` shows it. Times of an empty window are null."""
-    empty = window.tip_seq < window.floor_seq
     return {
         "floorSeq": window.floor_seq,
-        "floorTime": None if empty else format_datetime(window.floor_time_ms),
+        "floorTime": None if window.is_empty else format_datetime(window.floor_time_ms),
         "tipSeq": window.tip_seq,
         "tipTime": format_datetime(window.tip_time_ms) if window.tip_time_ms else None,
         "raises": [{"beforeSeq": jump.before_seq, "afterSeq": jump.after_seq} for jump in window.raises],
     }
 
 
-def _unix_ms(text: str) -> int:
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError):  # year 0000 is a valid text and no datetime
-        return 0
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
 
 
 def _printable(text: str) -> str:

@@ -20,13 +20,14 @@ from relay.serve.xrpc import (
     did_param,
     limit_param,
     page_cursor,
+    page_number,
     page_param,
     required,
     tid_param,
 )
 from relay.store.hosts import HostRow
 from relay.store.store import Store
-from relay.verify.chain import AccountState, effective_status
+from relay.verify.facts import AccountState, effective_status
 
 READS_MAX = 64  # for one page of repos: among accounts without a commit it may be short, or empty
 
@@ -59,7 +60,7 @@ class Queries:
     async def list_hosts(self, request: Request) -> Response:
         """A page of hosts, first seen first (checklist 231)."""
         limit = limit_param(request.query, 200)
-        after_id = _host_id(page_param(request.query))
+        after_id = page_number(request.query)
         hosts: list[HostRow] = []
         while len(hosts) <= limit:  # one more than asked for tells whether this is the last page
             with self._store.view() as view:
@@ -168,11 +169,3 @@ def repo_summary(did: str, account: AccountState) -> dict[str, object]:
 
 def _head(account: AccountState) -> str:
     return to_text(DAG_CBOR_PREFIX + account.commit)
-
-
-def _host_id(key: str | None) -> int:
-    if key is None:
-        return 0
-    if not (key.isascii() and key.isdigit() and len(key) <= 18):
-        raise bad_request("cursor is not one that this relay gave out")
-    return int(key)

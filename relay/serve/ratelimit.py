@@ -1,17 +1,20 @@
 """How many requests an address may make, and how it is told (checklist 248, protocol.md section 20).
 
-Owns the count and the `RateLimit-*` headers of the draft that atproto services use. Does not own what a request costs
-otherwise: the stream has places instead (`relay.serve.audience`), and health checks are never limited (the router
-knows which those are). Each worker counts what comes to it, and tells of that.
+Owns the count, the `RateLimit-*` headers of the draft that atproto services use, and how a budget of what costs more is
+spent. Does not own which those are; the stream has places instead (`relay.serve.audience`), and health checks are never
+limited (the router knows which those are). Each worker counts what comes to it, and tells of that.
 """
 
 import math
 from typing import NamedTuple
 
+import trio
+
 from relay.net.exchange import Headers
 from relay.net.limiter import Keyed, SlidingCount, TokenBucket
-from relay.serve.audience import address_group
+from relay.net.proxies import address_group
 from relay.serve.settings import limits_share
+from relay.serve.xrpc import too_many
 
 WINDOW_SECONDS = 300
 _ADDRESSES_MAX = 50_000  # about 20 MB if every one of them is in use
@@ -24,6 +27,14 @@ def shared_buckets(rate: float, burst: int, workers: int, keys_max: int) -> Keye
     For what costs others or guards a secret: whoever spreads over connections, and so over workers, gains nothing.
     """
     return Keyed(lambda now: TokenBucket(rate / workers, limits_share(burst, workers), now), keys_max)
+
+
+def spend(budgets: Keyed[TokenBucket], key: str, message: str) -> None:
+    """Take one token of this key. Raises `Refusal` 429 with Retry-After when there is none (checklist 248)."""
+    now = trio.current_time()
+    budget = budgets.get(key, now)
+    if not budget.take(now):
+        raise too_many(message, budget.delay_seconds(now))
 
 
 class Allowance(NamedTuple):

@@ -1,8 +1,8 @@
 """Which request goes where: verbs, CORS, refusals as JSON, and one count per answer.
 
 Owns the table of paths, which of them are limited by address, and what is answered when none fits (checklist 244 to
-247). Does not own what an endpoint says,
-nor sockets; the `Server` and CORS origin headers on every response are constants of the HTTP server below.
+247). Does not own what an endpoint says, nor the answer to a fault of ours, nor sockets; the `Server` and CORS origin
+headers on every response are constants of the HTTP server below.
 """
 
 import re
@@ -18,8 +18,7 @@ from relay.serve.xrpc import Refusal
 
 Endpoint = Callable[[Request], Awaitable[Response | Upgrade]]
 
-READ = ("GET", "HEAD")
-QUERY = READ
+QUERY = ("GET", "HEAD")
 PROCEDURE = ("POST",)
 STREAM = ("GET",)  # HEAD is not GET: checklist 2
 
@@ -65,20 +64,28 @@ class Router:
         self._now_ms = now_ms
 
     async def answer(self, request: Request) -> Response | Upgrade:
-        """The answer to `request`; a `Refusal` raised by its endpoint becomes JSON here and nowhere else."""
+        """The answer to `request`; a `Refusal` raised by its endpoint becomes JSON here and nowhere else.
+
+        Whatever else the endpoint raises goes on to the server, which answers with a 500; it is counted as that here.
+        """
         began = trio.current_time()
         allowance = self._count(request, began)
         try:
             answer = await self._dispatch(request, allowance)
         except Refusal as refusal:
             answer = refusal.response()
+        except Exception:
+            self._record(request, "500", began)
+            raise
         if allowance is not None and isinstance(answer, Response):
             answer = answer._replace(headers=(*answer.headers, *allowance.headers))
+        self._record(request, "101" if isinstance(answer, Upgrade) else str(answer.status), began)
+        return answer
+
+    def _record(self, request: Request, status: str, began: float) -> None:
         path = request.path if request.path in self._routes else "other"
-        status = "101" if isinstance(answer, Upgrade) else str(answer.status)
         self._metrics.requests.labels(path, status).inc()
         self._metrics.requests_seconds.observe(trio.current_time() - began)
-        return answer
 
     def _count(self, request: Request, now: float) -> Allowance | None:
         """Count a request for its address; None for what is not limited, preflights among it."""

@@ -1,5 +1,5 @@
-"""What a serve worker is told: the keys `consumers.*` and `http.*`, the proxies it believes, and the settings of the
-floors below it.
+"""What a serve worker is told: the keys `consumers.*` and `http.*`, the proxies it believes, the bounds of the side for
+operators, and the settings of the floors below it.
 
 Owns names, units and defaults. Ranges, texts and parsing are in `relay.app.keys`.
 """
@@ -38,6 +38,18 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSettings:
+    """Bounds of the operator's side of each worker; no key sets them.
+
+    A wrong password is answered after `failure_seconds`. `streams_max` pages are kept up to date at a time.
+    """
+
+    failure_seconds: float = 1.0
+    streams_max: int = 32
+    takedowns_per_page: int = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeRoleSettings:
     """All that a serve worker needs to know. `trusted_proxies` are networks whose X-Forwarded-For counts.
 
@@ -60,6 +72,7 @@ class ServeRoleSettings:
     mode: str = "ratchet"
     consumers: ConsumerSettings = field(default_factory=ConsumerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    operator: OperatorSettings = field(default_factory=OperatorSettings)
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     siblings: tuple[str, ...] = ()
     admin_passwords: tuple[str, ...] = field(default=(), repr=False)

@@ -19,7 +19,7 @@ WAITING_MAX = 100
 _SECONDS_MAX = 10.0
 _ANSWER_BYTES_MAX = 64 << 10
 
-log = get_logger("serve.siblings")
+_log = get_logger("serve.siblings")
 
 
 class _Posted(NamedTuple):
@@ -73,7 +73,7 @@ class Siblings:
                 body=posted.body,
             )
         except NetError as error:
-            log.warning("sibling_not_told", sibling=url, why=str(error))
+            _log.warning("sibling_not_told", sibling=url, why=str(error))
             return
         if response.status >= 400:
-            log.info("sibling_refused", sibling=url, status=response.status)
+            _log.info("sibling_refused", sibling=url, status=response.status)

@@ -15,15 +15,15 @@ from relay.net.errors import ConnectionClosed, NetError, PeerSilent
 from relay.net.exchange import Headers, Request, Response, Upgrade
 from relay.net.handshake import VERSION, is_key, plain_request
 from relay.observe.metrics import ServeMetrics
+from relay.protocol.frame import STREAM_PATH
 from relay.serve.audience import Audience, Seat, Visitor
 from relay.serve.consumer import Consumer, End
 from relay.serve.cursor import Bad, Future, Start, find_start, parse_cursor
 from relay.serve.routes import STREAM, Route
 from relay.serve.tail import Tail
-from relay.serve.xrpc import Refusal, bad_request, values
+from relay.serve.xrpc import Refusal, bad_request, too_many, values
 from relay.store.store import Store
 
-PATH = "/xrpc/com.atproto.sync.subscribeRepos"
 RETRY_AFTER_SECONDS = 30
 _USER_AGENT_CHARS_MAX = 256
 ABNORMAL = 1006  # no Close came
@@ -53,7 +53,7 @@ class Subscriptions:
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The path served here; other verbs get a 405 from the router."""
-        yield PATH, Route(STREAM, self.subscribe, limited=False)  # places are what limits it
+        yield STREAM_PATH, Route(STREAM, self.subscribe, limited=False)  # places are what limits it
 
     async def subscribe(self, request: Request) -> Response | Upgrade:
         """An upgrade, or why not."""
@@ -61,12 +61,12 @@ class Subscriptions:
         if isinstance(cursor, Bad):
             raise bad_request(cursor.message)
         key = _upgrade_key(request)
-        retry = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
         if self._audience.closing:
+            retry = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
             raise Refusal(503, "ShuttingDown", "the relay is going away; connect again", retry)
         refusal = self._audience.refusal(request.client)
         if refusal is not None:
-            raise Refusal(429, "RateLimitExceeded", refusal, retry)
+            raise too_many(refusal, RETRY_AFTER_SECONDS)
         user_agent = request.headers.get("user-agent", "")[:_USER_AGENT_CHARS_MAX]
         visitor = Visitor(request.client, user_agent, self._now_ms())
         # In a fresh txn, and before the handshake: who has read our 101 gets everything that is appended from then on.

@@ -1,18 +1,20 @@
 """The newest part of the log in memory, shared by every consumer of a worker, and the one task that extends it.
 
-Owns the polling of the store, the handing out of news to consumers that wait at the tip, and the turns of those that
-are behind it. Owns neither consumers, who hold a position and ask, nor the shape of what is kept: `relay.serve.pieces`.
-Each chunk is read and cut into pieces once; at the tip all consumers send the very same bytes objects.
+Owns the polling of the store, the handing out of news to consumers that wait at the tip, the turns of those that are
+behind it, and that nothing is kept which a purge has replaced in the log. Owns neither consumers, who hold a position
+and ask, nor the shape of what is kept: `relay.serve.pieces`. Each chunk is read and cut into pieces once; at the tip
+all consumers send the very same bytes objects.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import trio
 
 from relay.observe.metrics import ServeMetrics
 from relay.serve.pieces import HotWindow, Piece, RecentReads, cut
 from relay.store.errors import BelowWindow
+from relay.store.policy import PURGED
 from relay.store.read import Reader
 from relay.store.store import Store
 
@@ -20,6 +22,7 @@ _TAIL_READ_BYTES = 1024 * 1024
 _POLL_SECONDS_MIN = 0.002  # between two looks while events come: about the time of one group commit
 _POLL_SECONDS_MAX = 0.05  # and after a silence: 20 looks a second are idle CPU nobody notices
 _POLL_STRETCH = 1.25
+_PURGE_POLL_SECONDS = 1.0
 _HANDED_AT_ONCE = 64  # consumers between two checkpoints: about a millisecond of the loop
 _SHARED_BYTES_MAX = 4 * 1024 * 1024  # of recent reads behind the hot window, for others at the same place
 
@@ -59,8 +62,16 @@ class Tail:
         self.turn = trio.Lock()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look for new events for ever. Raises `StoreError` when the store cannot be read: the worker ends then."""
-        task_status.started()
+        """Look for new events, and for purges, for ever.
+
+        Raises `StoreError`, in a group, when the store cannot be read: the worker ends then.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._heed_purges, self._last_purge())
+            task_status.started()
+            await self._follow()
+
+    async def _follow(self) -> NoReturn:
         pause = _POLL_SECONDS_MIN
         while True:
             pause = _POLL_SECONDS_MIN if await self.refresh() else min(pause * _POLL_STRETCH, _POLL_SECONDS_MAX)
@@ -92,10 +103,18 @@ class Tail:
             await self._hand_out(news)
         return grew
 
-    def forget(self) -> None:
-        """Keep nothing of what was read so far, because a purge has changed it; who is behind reads it anew."""
-        self.hot = HotWindow(self.hot.tip_seq, self._hot_bytes)
-        self._recent = RecentReads(_SHARED_BYTES_MAX)
+    async def _heed_purges(self, known: bytes | None) -> NoReturn:
+        """Keep nothing of what was read before a purge has changed it; who is behind reads it anew."""
+        while True:
+            await trio.sleep(_PURGE_POLL_SECONDS)
+            if (last := self._last_purge()) != known:
+                known = last
+                self.hot = HotWindow(self.hot.tip_seq, self._hot_bytes)
+                self._recent = RecentReads(_SHARED_BYTES_MAX)
+
+    def _last_purge(self) -> bytes | None:
+        with self._store.view() as view:
+            return view.policy_value(PURGED)
 
     async def _hand_out(self, news: News) -> None:
         """Give everybody at the tip what is new, right here as far as that goes without waiting.

@@ -32,7 +32,7 @@ from relay.serve.crawlrequest import CrawlRequests, Offload
 from relay.serve.crew import SUPERVISOR_SOCKET, Crew
 from relay.serve.dashboard.front import Front
 from relay.serve.explain import Explanations
-from relay.serve.operator import Operator, Secrets
+from relay.serve.operator import Operator
 from relay.serve.pages import Pages
 from relay.serve.queries import Queries
 from relay.serve.ratelimit import RequestLimit
@@ -51,7 +51,7 @@ _FATAL = (AssertionError, StoreError)
 
 Listeners: TypeAlias = Sequence[trio.abc.Listener[trio.abc.Stream]]
 
-log = get_logger("serve.worker")
+_log = get_logger("serve.worker")
 
 
 async def run(
@@ -128,16 +128,14 @@ class Worker:
         crawl = CrawlRequests(store, hosts, client, self._siblings, offload=offload, now_ms=now_ms, workers=count)
         explain = Explanations(store, settings, now_ms=now_ms)
         peers = Peers(run_dir, index=index, count=count, audience=self.audience)
-        secrets = Secrets(settings.admin_passwords, secret_of(run_dir / "session.key") if run_dir else token_bytes())
         self._operator = Operator(
             store,
-            hosts,
-            secrets,
+            settings,
+            secret_of(run_dir / "session.key") if run_dir else token_bytes(),
             peers,
             machine=Machine(now_ms, disk_free, pages.findings),
             crawl=crawl,
             siblings=self._siblings,
-            forget=self.tail.forget,
             offload=offload,
             workers=count,
         )
@@ -186,7 +184,7 @@ class Worker:
         with trio.move_on_after(self._settings.flush_seconds) as flushing:
             await self.audience.close()
         if flushing.cancelled_caught:
-            log.warning("consumers_cut", consumers=len(self.audience), why="they did not take what was left in time")
+            _log.warning("consumers_cut", consumers=len(self.audience), why="they did not take what was left in time")
             with trio.move_on_after(self._settings.farewell_seconds):
                 await self.audience.dismiss()
             self.audience.cut_all()
@@ -214,7 +212,7 @@ class Worker:
         self._faults.labels(slug).inc()
         if slug == "forwarded_untrusted" and not self._warned_forwarded:
             self._warned_forwarded = True
-            log.warning("forwarded_for_ignored", why="it came from an address that is not in listen.trusted_proxies")
+            _log.warning("forwarded_for_ignored", why="it came from an address that is not in listen.trusted_proxies")
 
     def _on_failure(self, request: Request, error: Exception) -> None:
-        log.error("request_failed", path=request.path[:200], error=repr(error), exc_info=error)
+        _log.error("request_failed", path=request.path[:200], error=repr(error), exc_info=error)

@@ -6,6 +6,7 @@ Owns what protocol.md section 20 says about parameters, bodies, errors and pagin
 import base64
 import binascii
 from collections.abc import Iterable
+from math import ceil
 from typing import TypeVar
 
 import msgspec
@@ -16,12 +17,13 @@ from relay.protocol.syntax import is_did, is_tid
 PAGE_LIMIT_MAX = 1000
 HOSTNAME_CHARS_MAX = 261  # a DNS name of 253, a colon, a port, and no more than that is ever looked up
 _PAGE_CURSOR_CHARS_MAX = 4096
+_DIGITS_MAX = 18
 
 Query = Iterable[tuple[str, str]]
 T = TypeVar("T")
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
+class Refusal(Exception):  # noqa: N818 -- an answer, not a fault of ours
     """A request that gets an error answer: `status` and the JSON body `{"error", "message"}`."""
 
     def __init__(self, status: int, error: str, message: str, headers: Headers = ()) -> None:
@@ -39,6 +41,11 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
 def bad_request(message: str) -> Refusal:
     """400 InvalidRequest, the generic name for a request that breaks its lexicon."""
     return Refusal(400, "InvalidRequest", message)
+
+
+def too_many(message: str, seconds: float) -> Refusal:
+    """429 RateLimitExceeded, to be asked again after so many seconds (checklist 248)."""
+    return Refusal(429, "RateLimitExceeded", message, (("Retry-After", str(max(1, ceil(seconds)))),))
 
 
 def values(query: Query, name: str) -> list[str]:
@@ -80,12 +87,22 @@ def tid_param(query: Query, name: str) -> str | None:
 
 def limit_param(query: Query, default: int) -> int:
     """`limit` within 1 to 1000, the range of every listing served here (checklist 250). Raises `Refusal`."""
-    text = optional(query, "limit")
-    if text is None:
+    return whole_number(query, "limit", default, PAGE_LIMIT_MAX, minimum=1)
+
+
+def whole_number(query: Query, name: str, default: int | None, maximum: int, *, minimum: int = 0) -> int:
+    """A parameter that is a number; it must be given when there is no default. Raises `Refusal`."""
+    text = optional(query, name)
+    if text is None and default is not None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_LIMIT_MAX):
-        raise bad_request(f"limit must be a whole number from 1 to {PAGE_LIMIT_MAX}")
-    return int(text)
+    number = _number(text or "")
+    if number is None or not minimum <= number <= maximum:
+        raise bad_request(f"{name} must be a whole number from {minimum} to {maximum}")
+    return number
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else None
 
 
 def page_cursor(key: str) -> str:
@@ -107,8 +124,20 @@ def page_param(query: Query) -> str | None:
     except (ValueError, binascii.Error):
         key = ""
     if not key or page_cursor(key) != text:
-        raise bad_request("cursor is not one that this relay gave out")
+        raise _foreign_cursor()
     return key
+
+
+def page_number(query: Query) -> int:
+    """As `page_param` where keys are numbers; 0 for the first page. Raises `Refusal`."""
+    number = _number(page_param(query) or "0")
+    if number is None:
+        raise _foreign_cursor()
+    return number
+
+
+def _foreign_cursor() -> Refusal:
+    return bad_request("cursor is not one that this relay gave out")
 
 
 def body_of(body: bytes, kind: type[T], example: str) -> T:

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from relay.store.env import Env, Txn
-from relay.store.errors import Corrupt
-from relay.store.layout import ACCOUNTS, DID_KEY_BYTES_MAX, THROTTLED, did_key, u64, u64_of
-from relay.verify.chain import AccountState
+from relay.store.errors import UNREADABLE, Corrupt
+from relay.store.layout import ACCOUNTS, DID_KEY_BYTES_MAX, THROTTLED, did_key, did_of, u64, u64_of
+from relay.verify.account import DELETED
+from relay.verify.facts import AccountState
 
 # version, host id, upstream status, local status, rev, data, commit, upstream seq, epoch, flags. Host and status lie
 # together, so that one comparison of bytes shows whether counts and queue are concerned at all.
@@ -21,12 +22,13 @@ _ROW_BYTES = _ROW.size
 
 # The position of a name is what is stored: only ever add at the end.
 _UPSTREAM = ("", "takendown", "suspended", "deleted", "deactivated", "desynchronized", "throttled")
-_LOCAL = ("", "takendown", "suspended", "throttled")
+LOCAL_STATUSES = ("takendown", "suspended", "throttled")
+_LOCAL = ("", *LOCAL_STATUSES)
 _UPSTREAM_CODE = {name: code for code, name in enumerate(_UPSTREAM)}
 _LOCAL_CODE = {name: code for code, name in enumerate(_LOCAL)}
 _ACTIVE = 0x80
 _OTHER = 0x7F  # the text follows the row
-_DELETED = _UPSTREAM_CODE["deleted"]
+_DELETED = _UPSTREAM_CODE[DELETED]  # without `_ACTIVE`: as `is_deleted` of `relay.verify.account` has it
 _THROTTLED = _LOCAL_CODE["throttled"]
 _NO_REV = b"\0" * 13
 _NO_DIGEST = b"\0" * 32
@@ -58,23 +60,24 @@ def pack_account(state: AccountState, version: int) -> bytes:
 
 def unpack_account(row: bytes) -> AccountState:
     """The other way. Raises `Corrupt`."""
-    if len(row) < _ROW_BYTES:
-        raise Corrupt(f"account row of {len(row)} bytes")
-    version, host_id, upstream, local, rev, data, commit, seq, epoch, flags = _ROW.unpack_from(row)
-    code = upstream & _OTHER
-    return AccountState(
-        version,
-        host_id,
-        upstream >= _ACTIVE,
-        row[_ROW_BYTES:].decode() if code == _OTHER else _UPSTREAM[code],
-        _LOCAL[local],
-        "" if rev == _NO_REV else rev.decode(),
-        b"" if data == _NO_DIGEST else data,
-        b"" if commit == _NO_DIGEST else commit,
-        seq,
-        epoch,
-        flags,
-    )
+    try:
+        version, host_id, upstream, local, rev, data, commit, seq, epoch, flags = _ROW.unpack_from(row)
+        code = upstream & _OTHER
+        return AccountState(
+            version,
+            host_id,
+            upstream >= _ACTIVE,
+            row[_ROW_BYTES:].decode() if code == _OTHER else _UPSTREAM[code],
+            _LOCAL[local],
+            "" if rev == _NO_REV else rev.decode(),
+            b"" if data == _NO_DIGEST else data,
+            b"" if commit == _NO_DIGEST else commit,
+            seq,
+            epoch,
+            flags,
+        )
+    except UNREADABLE as error:
+        raise Corrupt(f"account row: {error}") from error
 
 
 def version_of(row: bytes | None) -> int:
@@ -91,11 +94,17 @@ class Standing(NamedTuple):
 
 
 def standing(row: bytes | None) -> Standing:
-    """Of a packed row. A deleted account no longer counts for its host; every other one does."""
+    """Of a packed row. A deleted account no longer counts for its host; every other one does. Raises `Corrupt`.
+
+    One that its host calls active and deleted at once is not deleted: no contradiction makes room in a quota.
+    """
     if row is None:
         return Standing(0, counted=False, throttled=False)
     host_id = int.from_bytes(row[8:12], "little")
-    return Standing(host_id, row[12] & _OTHER != _DELETED, row[13] == _THROTTLED)
+    try:
+        return Standing(host_id, row[12] != _DELETED, row[13] == _THROTTLED)
+    except UNREADABLE as error:
+        raise Corrupt(f"account row: {error}") from error
 
 
 def read_account(env: Env, txn: "Txn[bytes]", did: str) -> AccountState | None:
@@ -171,7 +180,7 @@ def read_throttled(env: Env, txn: "Txn[bytes]", host_id: int, limit: int) -> lis
     found = cursor.set_range(prefix + u64(0))
     dids: list[str] = []
     while found and len(dids) < limit and cursor.key()[:4] == prefix:
-        dids.append(cursor.value().decode())
+        dids.append(did_of(cursor.value()))
         found = cursor.next()
     return dids
 
@@ -194,8 +203,10 @@ class AccountPage(NamedTuple):
     next_after: str | None
 
 
-def read_accounts(env: Env, txn: "Txn[bytes]", after_did: str, limit: int, host_id: int | None) -> AccountPage:
-    """Up to `limit` accounts whose DID sorts after `after_did`; looks at no more than `PAGE_ROWS_MAX` rows."""
+def read_accounts(
+    env: Env, txn: "Txn[bytes]", after_did: str, limit: int, host_id: int | None, *, rows_max: int = PAGE_ROWS_MAX
+) -> AccountPage:
+    """Up to `limit` accounts whose DID sorts after `after_did`; looks at no more than `rows_max` rows."""
     cursor = txn.cursor(db=env.db[ACCOUNTS])
     start = after_did.encode("ascii", "replace")[:DID_KEY_BYTES_MAX]
     found = cursor.set_range(start) if start else cursor.first()
@@ -203,10 +214,10 @@ def read_accounts(env: Env, txn: "Txn[bytes]", after_did: str, limit: int, host_
         found = cursor.next()
     page: list[tuple[str, AccountState]] = []
     did = after_did
-    for _ in range(PAGE_ROWS_MAX):
+    for _ in range(rows_max):
         if not found or len(page) >= limit:
             break
-        did = cursor.key().decode()
+        did = did_of(cursor.key())
         row = cursor.value()
         if host_id is None or standing(row).host_id == host_id:
             page.append((did, unpack_account(row)))

@@ -20,7 +20,7 @@ from relay.store.hosts import HostChange
 from relay.store.identities import pack_identity
 from relay.store.layout import ACCOUNTS, LogRow, did_key, write_log_row
 from relay.store.notes import put_notes
-from relay.store.policy import TAKEDOWN, Takedown, decoded, encoded, read_policy
+from relay.store.policy import TAKEDOWN, Takedown, encoded, read_decoded
 from relay.store.segments import Segments
 from relay.store.settings import LogSettings
 from relay.store.state import State
@@ -122,8 +122,7 @@ def _takedown(state: State, txn: "Txn[bytes]", mark: TakedownMark) -> tuple[str,
     """The entry that an operator's word leaves behind; one that is there is kept but for a purge newly asked for."""
     if not mark.since_ms:
         return mark.did, None
-    value = read_policy(state.env, txn, TAKEDOWN + mark.did)
-    known = decoded(value, Takedown) if value is not None else None
+    known = read_decoded(state.env, txn, TAKEDOWN + mark.did, Takedown, None)
     entry = Takedown(mark.since_ms, mark.purge) if known is None else known.again(purge=mark.purge)
     return mark.did, encoded(entry)
 

@@ -16,11 +16,10 @@ from relay.store.policy import (
     DOMAIN_BAN,
     DomainBan,
     check_domain,
-    decoded,
     encoded,
     name_of,
+    read_decoded,
     read_domain_ban,
-    read_policy,
     suffixes,
 )
 
@@ -106,8 +105,7 @@ def _known(env: Env, txn: "Txn[bytes]", host_id: int) -> HostRow:
 
 
 def _read_ban(env: Env, txn: "Txn[bytes]", domain: str) -> DomainBan | None:
-    value = read_policy(env, txn, DOMAIN_BAN + domain)
-    return decoded(value, DomainBan) if value is not None else None
+    return read_decoded(env, txn, DOMAIN_BAN + domain, DomainBan, None)
 
 
 def _write_ban(env: Env, txn: "Txn[bytes]", domain: str, ban: DomainBan) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from relay.protocol.frame import FrameTemplate
-from relay.verify.chain import AccountState
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Identity
 
 
 class Item(NamedTuple):

@@ -5,7 +5,8 @@ looks before the file is mapped, with plain reads. A file may rightly end before
 names: pages that a txn took and gave back were never written. All of those are in the freelist; a page that is missing
 and not free was cut off.
 
-Knows LMDB's format as far as that takes (data version 1 on a 64-bit machine) and changes nothing.
+Knows LMDB's format as far as that takes (data version 1 on a 64-bit machine) and changes nothing. What it reads may be
+torn by somebody who writes meanwhile, so no number in it is believed without a bound.
 """
 
 import os
@@ -19,14 +20,15 @@ from relay.store.errors import Corrupt
 DATA_FILE = "data.mdb"
 
 _MAGIC = 0xBEEFC0DE
-_META = struct.Struct("=16xI20xI36xQ48xQQ")  # magic, bytes of a page, root of the freelist, last page, txn id
+_VERSION = 1
+_META = struct.Struct("=16xII16xI36xQ48xQQ")  # magic, version, bytes of a page, root of the freelist, last page, txn id
 _PAGE = struct.Struct("=10xHH2x")  # flags, end of the node offsets, which are 16 bits each and follow
 _NODE = struct.Struct("=HHHH")  # low and middle part of a number, its high part or flags, bytes of the key that follows
 _NUMBER = struct.Struct("=Q")
 _BRANCH = 0x01  # flag of a page: nodes are numbers of pages
 _ELSEWHERE = 0x01  # flag of a node: its data are on pages of their own
 _NONE = 2**64 - 1
-_REMEDY = "move data_dir away to begin with an empty log, or put a whole copy of it back (see deploy/README.md)"
+_REMEDY = Corrupt.remedy
 
 
 class _Meta(NamedTuple):
@@ -36,14 +38,8 @@ class _Meta(NamedTuple):
     txn_id: int
 
 
-def is_lmdb(path: Path) -> bool:
-    """Whether the file begins as LMDB's do. Raises OSError."""
-    with path.open("rb") as file:
-        return _read_meta(file, 0) is not None
-
-
-def check_whole(path: Path) -> None:
-    """Raise `Corrupt` when pages that are in use are missing; a file that is not LMDB's is for others to judge.
+def check_whole(path: Path) -> bool:
+    """Raise `Corrupt` when pages that are in use are missing. False for a file that is not LMDB's or of another format.
 
     Other processes may write meanwhile: they write pages before the meta page that names them. Raises OSError.
     """
@@ -53,14 +49,14 @@ def check_whole(path: Path) -> None:
         meta = _newest_meta(file)
         size = os.fstat(file.fileno()).st_size
         if size and (meta is None or _is_whole(file, size, meta)):
-            return
+            return meta is not None
         if meta != _newest_meta(file):
-            return  # changed under the look, by a process that had found it whole
+            return True  # changed under the look, by a process that had found it whole
     raise Corrupt(f"{path} was cut off, it has {size} bytes and pages beyond that in use: {_REMEDY}")
 
 
 def _newest_meta(file: BinaryIO) -> _Meta | None:
-    """What the later one of the two meta pages says; None for a file that is not LMDB's."""
+    """What the later one of the two meta pages says; None for a file that is not LMDB's, or of another format."""
     first = _read_meta(file, 0)
     second = _read_meta(file, first.page_bytes) if first is not None else None
     return second if first is not None and second is not None and second.txn_id > first.txn_id else first
@@ -68,11 +64,11 @@ def _newest_meta(file: BinaryIO) -> _Meta | None:
 
 def _read_meta(file: BinaryIO, offset: int) -> _Meta | None:
     try:
-        magic, *fields = _META.unpack(_read(file, offset, _META.size))
+        magic, version, *fields = _META.unpack(_read(file, offset, _META.size))
     except EOFError:
         return None
     meta = _Meta._make(fields)
-    return meta if magic == _MAGIC and meta.page_bytes else None
+    return meta if (magic, version) == (_MAGIC, _VERSION) and meta.page_bytes else None
 
 
 def _is_whole(file: BinaryIO, size: int, meta: _Meta) -> bool:
@@ -88,6 +84,7 @@ def _is_whole(file: BinaryIO, size: int, meta: _Meta) -> bool:
 
 def _free_pages(file: BinaryIO, meta: _Meta) -> Iterator[int]:
     """What is in the freelist, a tree of lists of page numbers. A damaged one raises EOFError or struct.error."""
+    list_bytes_max = _NUMBER.size * (meta.last_page + 2)  # a count, and every page of the file
     seen: set[int] = {_NONE}
     pages = [meta.freelist]
     while pages:
@@ -106,6 +103,8 @@ def _free_pages(file: BinaryIO, meta: _Meta) -> Iterator[int]:
                 data_at = at + _NODE.size + key_bytes
                 data = page[data_at : data_at + value]
                 if high & _ELSEWHERE:
+                    if value > list_bytes_max:
+                        raise EOFError
                     data = _read(file, _NUMBER.unpack_from(page, data_at)[0] * meta.page_bytes + _PAGE.size, value)
                 yield from _numbers(data)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from relay.store.accounts import put_accounts
 from relay.store.env import Env, Txn
-from relay.store.errors import Corrupt
+from relay.store.errors import Corrupt, Unpacking
 from relay.store.hosts import HostChange, add_account_counts, apply_change
 from relay.store.identities import put_identity
 from relay.store.policy import put_takedown
@@ -60,10 +60,8 @@ def unpack_entry(entry: bytes) -> tuple[Head, Effects]:
     head = read_head(entry)
     if len(entry) == _HEAD.size:
         return head, NO_EFFECTS
-    try:
+    with Unpacking("effects"):
         return head, _decode(memoryview(entry)[_HEAD.size :])
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"effects: {error}") from error
 
 
 def apply_effects(env: Env, txn: "Txn[bytes]", effects: Effects) -> None:

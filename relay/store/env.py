@@ -15,6 +15,7 @@ from types import TracebackType
 import lmdb
 
 from relay.store.datafile import DATA_FILE, check_whole
+from relay.store.disk import inode_of
 from relay.store.errors import (
     Corrupt,
     DiskFull,
@@ -25,6 +26,7 @@ from relay.store.errors import (
     StoreError,
 )
 
+LOCK_FILE = "lock.mdb"
 READERS_MAX = 512  # slots in the lock file of an env: 64 bytes each, one for each read txn at a time
 
 Txn = lmdb.Transaction
@@ -84,7 +86,7 @@ class Env:
 
     def __init__(self, path: Path, env: lmdb.Environment, db: dict[bytes, Database]) -> None:
         self.path = path
-        self.inode = inode_of(path)
+        self.inode = inode_of(path / DATA_FILE)
         self._env = env
         self.db = db
 
@@ -95,6 +97,10 @@ class Env:
     def begin_views(self) -> "Txn[memoryview]":
         """A read txn that gives memoryviews into the map, valid only until it ends."""
         return self._env.begin(buffers=True)
+
+    def copy(self, descriptor: int) -> None:
+        """Write it to a file as it is now, without its free pages: one read txn, however long that takes."""
+        self._env.copyfd(descriptor, compact=True)
 
     def close(self) -> None:
         """Unmap it. No txn may be open in any thread."""
@@ -138,14 +144,17 @@ def open_env(
     readahead: bool = True,
     readonly: bool = False,
     lock: bool = True,
+    check: bool = True,
 ) -> Env:
     """Open an env that exists, with its sub-dbs. Raises `StoreError`; `Corrupt` when a sub-db or a page is not there.
 
     `map_bytes` has to be the same in every process. `lock=False` takes no reader slot: for envs nobody writes any more.
+    `check=False` is for who has just seen that the file is whole.
     """
     wanted = tuple(names)
     with TRANSLATED:
-        check_whole(path / DATA_FILE)
+        if check:
+            check_whole(path / DATA_FILE)
         env = _environment(path, len(wanted), map_bytes, sync=sync, readahead=readahead, readonly=readonly, lock=lock)
         try:
             handles = {name: env.open_db(name, create=False) for name in wanted}
@@ -187,14 +196,6 @@ def _environment(
         create=False,
         lib_version=0,
     )
-
-
-def inode_of(path: Path) -> int:
-    """Which file an env's folder holds now, 0 for none: a purge puts another in the place of a sealed segment's."""
-    try:
-        return (path / DATA_FILE).stat().st_ino
-    except FileNotFoundError:
-        return 0
 
 
 def put_last(txn: "Txn[bytes]", database: Database, key: bytes, value: bytes) -> None:

@@ -4,49 +4,52 @@ An append commits its segment first and the state second; whoever takes the lock
 two (design section 3). The same walk takes in the segments of a copy whose state is older than its log.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import chain
 
 from relay.protocol.limits import SEQ_MAX
 from relay.store.effects import Effects, Head, apply_effects, pack_entry, unpack_entry
-from relay.store.env import TRANSLATED, Txn
+from relay.store.env import Txn
 from relay.store.errors import Corrupt
 from relay.store.layout import (
-    EFFECTS,
     LogRow,
     Raise,
     read_log_row,
     read_raises,
-    u64,
-    u64_of,
     write_log_row,
     write_raises,
 )
 from relay.store.segments import Segments
 from relay.store.state import State
 
-_ENTRIES_PER_TXN = 16
-
 
 def catch_up(state: State, segments: Segments, txn: "Txn[bytes]") -> LogRow:
     """Bring the state up to the log, under the lock. Raises `Corrupt` when the log is behind the state."""
     row = read_log_row(state.env, txn)
     if not segments.exists(row.active):
-        if row.applied_seq >= row.active:
-            raise Corrupt(f"the state goes to {row.applied_seq}, but segment {row.active} is missing")
+        check_reaches(row, None)
         segments.create(row.active)
         state.on_step("segment_created")
     head = segments.last_head(row.active, active=True)
     tip_seq = head.last_seq if head is not None else row.active - 1
+    check_reaches(row, tip_seq)
     if tip_seq == row.applied_seq:
         return row
-    if tip_seq < row.applied_seq:
-        raise Corrupt(f"the log ends at {tip_seq}, its state at {row.applied_seq}")
     return take_over(state, segments, txn, row, row.active)
+
+
+def check_reaches(row: LogRow, tip_seq: int | None) -> None:
+    """Raise `Corrupt` when the log, ending at `tip_seq`, is behind its state; None: it has no active segment."""
+    if tip_seq is None and row.applied_seq >= row.active:
+        raise Corrupt(f"the state goes to {row.applied_seq}, but segment {row.active} is missing")
+    if tip_seq is not None and tip_seq < row.applied_seq:
+        raise Corrupt(f"the log ends at {tip_seq}, its state at {row.applied_seq}")
 
 
 def take_over(state: State, segments: Segments, txn: "Txn[bytes]", row: LogRow, name: int) -> LogRow:
     """Apply what segment `name` holds beyond `row.applied_seq`. Returns the row, written."""
-    for seq, entry in _entries_after(segments, name, row.applied_seq):
+    entries = segments.entries(name, active=True, after_seq=row.applied_seq, with_chunks=False)
+    for seq, _, entry in chain.from_iterable(entries):
         head, effects = unpack_entry(entry)
         if effects.raised_from is not None:
             row = _jumped(state, txn, row, head.last_seq)
@@ -57,22 +60,6 @@ def take_over(state: State, segments: Segments, txn: "Txn[bytes]", row: LogRow, 
         apply_effects(state.env, txn, effects)
     write_log_row(state.env, txn, row)
     return row
-
-
-def _entries_after(segments: Segments, name: int, seq: int) -> Iterator[tuple[int, bytes]]:
-    """A few at a time: in a copy it may be a whole segment."""
-    while True:
-        with segments.borrowed(name, active=True) as env, TRANSLATED, env.begin() as txn:
-            cursor = txn.cursor(db=env.db[EFFECTS])
-            found = cursor.set_range(u64(seq + 1))
-            some: list[tuple[int, bytes]] = []
-            while found and len(some) < _ENTRIES_PER_TXN:
-                some.append((u64_of(cursor.key()), cursor.value()))
-                found = cursor.next()
-        if not some:
-            return
-        seq = some[-1][0]
-        yield from some
 
 
 def raise_seq(state: State, segments: Segments, txn: "Txn[bytes]", row: LogRow, tip_seq: int) -> LogRow:
@@ -109,3 +96,12 @@ def grown(row: LogRow, last_seq: int, time_ms: int) -> LogRow:
 def rolled(row: LogRow) -> LogRow:
     """The log row with a new active segment that starts behind the tip."""
     return row._replace(active=row.applied_seq + 1, active_time_ms=0)
+
+
+def with_floor(segments: Segments, row: LogRow, names: Iterable[int]) -> LogRow:
+    """The log row with its floor at the first chunk of `names`: after a restore a segment may be without any."""
+    for name in names:
+        info = segments.info(name, active=name == row.active)
+        if info.first_seq is not None:
+            return row._replace(floor_seq=info.first_seq, floor_time_ms=info.first_time_ms)
+    return row._replace(floor_seq=row.applied_seq + 1, floor_time_ms=0)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from relay.store.env import Env, Txn
-from relay.store.errors import Corrupt
-from relay.store.layout import HOSTNAMES, HOSTS, bump_generation, u64, u64_of
+from relay.store.errors import Unpacking
+from relay.store.layout import HOSTNAMES, HOSTS, KEY_BYTES_MAX, bump_generation, u64, u64_of
 from relay.store.policy import check_domain
 
 
@@ -119,13 +119,13 @@ _decode = msgspec.msgpack.Decoder(HostRow).decode
 def read_host(env: Env, txn: "Txn[bytes]", host_id: int) -> HostRow | None:
     """The row of an id."""
     data = txn.get(u64(host_id), db=env.db[HOSTS])
-    return _unpack(data) if data is not None else None
+    return unpack_host(data) if data is not None else None
 
 
 def read_host_named(env: Env, txn: "Txn[bytes]", hostname: str) -> HostRow | None:
     """The row of a 'host[:port]'."""
     key = hostname.encode()
-    if not key or len(key) > 511:
+    if not key or len(key) > KEY_BYTES_MAX:
         return None
     host_id = txn.get(key, db=env.db[HOSTNAMES])
     return read_host(env, txn, u64_of(host_id)) if host_id is not None else None
@@ -137,7 +137,7 @@ def read_hosts(env: Env, txn: "Txn[bytes]", after_id: int, limit: int) -> list[H
     found = cursor.set_range(u64(after_id + 1))
     rows: list[HostRow] = []
     while found and len(rows) < limit:
-        rows.append(_unpack(cursor.value()))
+        rows.append(unpack_host(cursor.value()))
         found = cursor.next()
     return rows
 
@@ -247,8 +247,7 @@ def _put(env: Env, txn: "Txn[bytes]", row: HostRow) -> None:
     txn.put(u64(row.host_id), _encode(row), db=env.db[HOSTS])
 
 
-def _unpack(data: bytes) -> HostRow:
-    try:
+def unpack_host(data: bytes) -> HostRow:
+    """A stored row. Raises `Corrupt`."""
+    with Unpacking("host row"):
         return _decode(data)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"host row: {error}") from error

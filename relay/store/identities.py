@@ -8,9 +8,9 @@ import struct
 
 from relay.protocol.multikey import Curve, PublicKey
 from relay.store.env import Env, Txn
-from relay.store.errors import Corrupt
+from relay.store.errors import Unpacking
 from relay.store.layout import IDENTITIES, did_key
-from relay.verify.identity import Identity
+from relay.verify.facts import Identity
 
 _HEAD = struct.Struct("<BQ")  # flags, fetched_ms; then 33 bytes of key when there is one, then the host
 _STALE = 0x01
@@ -35,19 +35,18 @@ def pack_identity(identity: Identity) -> bytes:
 
 def unpack_identity(did: str, row: bytes) -> Identity:
     """The other way. Raises `Corrupt`."""
-    if len(row) < _HEAD.size:
-        raise Corrupt(f"identity row of {len(row)} bytes")
-    flags, fetched_ms = _HEAD.unpack_from(row)
-    curve = _CURVE_BY_FLAG.get(flags & _CURVES)
-    host_at = _HEAD.size + (_POINT_BYTES if curve is not None else 0)
-    return Identity(
-        did=did,
-        key=PublicKey(curve, row[_HEAD.size : host_at]) if curve is not None else None,
-        host=row[host_at:].decode() if flags & _HAS_HOST else None,
-        fetched_ms=fetched_ms,
-        stale=bool(flags & _STALE),
-        tombstone=bool(flags & _TOMBSTONE),
-    )
+    with Unpacking("identity row"):
+        flags, fetched_ms = _HEAD.unpack_from(row)
+        curve = _CURVE_BY_FLAG.get(flags & _CURVES)
+        host_at = _HEAD.size + (_POINT_BYTES if curve is not None else 0)
+        return Identity(
+            did=did,
+            key=PublicKey(curve, row[_HEAD.size : host_at]) if curve is not None else None,
+            host=row[host_at:].decode() if flags & _HAS_HOST else None,
+            fetched_ms=fetched_ms,
+            stale=bool(flags & _STALE),
+            tombstone=bool(flags & _TOMBSTONE),
+        )
 
 
 def read_identity(env: Env, txn: "Txn[bytes]", did: str) -> Identity | None:
@@ -58,8 +57,13 @@ def read_identity(env: Env, txn: "Txn[bytes]", did: str) -> Identity | None:
 
 
 def put_identity(env: Env, txn: "Txn[bytes]", did: str, row: bytes) -> None:
-    """Write a packed row unless the stored one was fetched later."""
+    """Write a packed row unless the stored one was fetched later. Raises `Corrupt`."""
     key = did.encode()
     old = txn.get(key, db=env.db[IDENTITIES])
-    if old is None or _HEAD.unpack_from(row)[1] >= _HEAD.unpack_from(old)[1]:
+    if old is None or _fetched_ms(row) >= _fetched_ms(old):
         txn.put(key, row, db=env.db[IDENTITIES])
+
+
+def _fetched_ms(row: bytes) -> int:
+    with Unpacking("identity row"):
+        return int(_HEAD.unpack_from(row)[1])

@@ -8,14 +8,15 @@ import struct
 from typing import NamedTuple
 
 from relay.store.env import Env, Txn
-from relay.store.errors import Corrupt
+from relay.store.errors import UNREADABLE, Corrupt, Unpacking
 
 LAYOUT_VERSION = b"atproto-relay 1"
 
 STATE_FOLDER = "state"
+STATE_UNFINISHED = "state.new"
 LOG_FOLDER = "log"
 # What a folder may hold before the first start: the supervisor makes its lock and its sockets there first.
-FOLDERS_BEFORE_CREATION = frozenset({"lock", "run", "lost+found", LOG_FOLDER, "state.new"})
+FOLDERS_BEFORE_CREATION = frozenset({"lock", "run", "lost+found", LOG_FOLDER, STATE_UNFINISHED})
 
 ACCOUNTS = b"accounts"
 IDENTITIES = b"identities"
@@ -37,7 +38,8 @@ META_RAISES = b"raises"
 META_GENERATION = b"generation"
 META_RESTORED = b"restored"
 
-DID_KEY_BYTES_MAX = 480  # LMDB keys end at 511 bytes; a supported DID (plc, or web of a bare hostname) has at most 261
+KEY_BYTES_MAX = 511  # of LMDB
+DID_KEY_BYTES_MAX = 480  # part of longer keys; a supported DID (plc, or web of a bare hostname) has at most 261
 
 _U64 = struct.Struct(">Q")
 _LOG_ROW = struct.Struct("<QQQQQQ")
@@ -47,8 +49,11 @@ u64 = _U64.pack
 
 
 def u64_of(data: bytes | memoryview) -> int:
-    """The number in a key."""
-    number: int = _U64.unpack(data)[0]
+    """The number in a key. Raises `Corrupt`."""
+    try:
+        number: int = _U64.unpack(data)[0]
+    except UNREADABLE as error:
+        raise Corrupt(f"a number of {len(data)} bytes") from error
     return number
 
 
@@ -57,6 +62,12 @@ def did_key(did: str) -> bytes | None:
     if len(did) > DID_KEY_BYTES_MAX or not did or not did.isascii():
         return None
     return did.encode()
+
+
+def did_of(key: bytes) -> str:
+    """The other way. Raises `Corrupt`."""
+    with Unpacking("the key of a DID"):
+        return key.decode("ascii")
 
 
 class LogRow(NamedTuple):
@@ -87,7 +98,8 @@ def read_log_row(env: Env, txn: "Txn[bytes]") -> LogRow:
     data = txn.get(META_LOG, db=env.db[META])
     if data is None:
         raise Corrupt("the state does not say how the log stands")
-    return LogRow._make(_LOG_ROW.unpack(data))
+    with Unpacking("how the log stands"):
+        return LogRow._make(_LOG_ROW.unpack(data))
 
 
 def write_log_row(env: Env, txn: "Txn[bytes]", row: LogRow) -> None:
@@ -96,8 +108,9 @@ def write_log_row(env: Env, txn: "Txn[bytes]", row: LogRow) -> None:
 
 
 def read_raises(env: Env, txn: "Txn[bytes]") -> tuple[Raise, ...]:
-    """The raises that concern the window, oldest first."""
-    return tuple(Raise._make(pair) for pair in _RAISE.iter_unpack(txn.get(META_RAISES, b"", db=env.db[META])))
+    """The raises that concern the window, oldest first. Raises `Corrupt`."""
+    with Unpacking("the raises"):
+        return tuple(Raise._make(pair) for pair in _RAISE.iter_unpack(txn.get(META_RAISES, b"", db=env.db[META])))
 
 
 def write_raises(env: Env, txn: "Txn[bytes]", raises: tuple[Raise, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from relay.protocol.frame import account_frame
 from relay.store.batch import Appended, Batch, Item, TakedownMark
-from relay.verify.chain import AccountState, effective_status
+from relay.verify.facts import AccountState, effective_status
 
 OPERATOR_STATUSES = ("takendown", "suspended", "")
 

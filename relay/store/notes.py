@@ -15,7 +15,7 @@ import msgspec
 from relay.store.accounts import standing
 from relay.store.batch import DropNote
 from relay.store.env import Env, Txn
-from relay.store.errors import Corrupt
+from relay.store.errors import Unpacking
 from relay.store.layout import ACCOUNTS, REASONS, did_key, u64
 
 NOTES_KEPT = 20
@@ -129,9 +129,7 @@ def _slots(env: Env, txn: "Txn[bytes]", prefix: bytes, did: str | None) -> dict[
 
 
 def _unpack(value: bytes, did: str | None) -> DropNote:
-    try:
+    with Unpacking("note"):
         note = _decode(value)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"note: {error}") from error
     subject = did or note.did or None
     return DropNote(note.host_id, subject, note.reason, note.detail, note.rev, note.upstream_seq, note.time_ms)

@@ -8,6 +8,7 @@
     budget/NAME            JSON of `DayBudget`
     discovery/URL          JSON of `DiscoveryRun`
     catching_up            JSON of `CatchingUp`
+    clock                  JSON of `ClockDoubt`
     purged                 when the last purge ended, unix ms: what was read of the log before is out of date
 
 Owns names and bounds. Who may decide what is the admin API's; what follows from a decision is that of whoever reads it.
@@ -19,7 +20,7 @@ from typing import TypeVar
 import msgspec
 
 from relay.store.env import Env, Txn
-from relay.store.errors import Corrupt
+from relay.store.errors import Unpacking
 from relay.store.layout import POLICY
 
 SETTING = "setting/"
@@ -30,6 +31,7 @@ AUDIT = "audit/"
 NEW_HOSTS_BUDGET = "budget/new_hosts"
 DISCOVERY = "discovery/"
 CATCHING_UP = "catching_up"
+CLOCK = "clock"
 PURGED = "purged"
 
 REQUEST_CRAWL = SETTING + "request_crawl"  # bool; absent: hosts.request_crawl of the configuration
@@ -41,6 +43,7 @@ AUDIT_BYTES_MAX = 2_048
 _AUDIT_DIGITS = 12
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class DomainBanned(Exception):  # noqa: N818 -- what is so, to be told to whoever asked; no fault of the store
@@ -132,6 +135,17 @@ class CatchingUp(msgspec.Struct, frozen=True):
     seconds_left: int | None = None
 
 
+class ClockDoubt(msgspec.Struct, frozen=True):
+    """What speaks against our clock of late. `hosts` of the `heard` ones sent events of its future; 0 for no doubt.
+
+    `stepped_ms` is by how much it was set, below 0 for backward, 0 when it was not.
+    """
+
+    hosts: int = 0
+    heard: int = 0
+    stepped_ms: int = 0
+
+
 def encoded(value: object) -> bytes:
     """A value as it is stored."""
     return msgspec.json.encode(value)
@@ -139,10 +153,8 @@ def encoded(value: object) -> bytes:
 
 def decoded(data: bytes, kind: type[T]) -> T:
     """The other way. Raises `Corrupt`."""
-    try:
+    with Unpacking("policy"):
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"policy: {error}") from error
 
 
 def name_of(hostname: str) -> str:
@@ -161,6 +173,12 @@ def suffixes(hostname: str) -> Iterator[str]:
 def read_policy(env: Env, txn: "Txn[bytes]", name: str) -> bytes | None:
     """One entry."""
     return txn.get(name.encode(), db=env.db[POLICY])
+
+
+def read_decoded(env: Env, txn: "Txn[bytes]", name: str, kind: type[T], default: D) -> T | D:
+    """One entry as a value, `default` when it is not there. Raises `Corrupt`."""
+    value = read_policy(env, txn, name)
+    return default if value is None else decoded(value, kind)
 
 
 def read_domain_ban(env: Env, txn: "Txn[bytes]", hostname: str) -> str | None:
@@ -187,8 +205,7 @@ def put_takedown(env: Env, txn: "Txn[bytes]", did: str, entry: bytes | None) -> 
 def put_purge_progress(env: Env, txn: "Txn[bytes]", begun: Mapping[str, Takedown], progress: Mapping[str, int]) -> None:
     """Set fields of the takedowns whose purge was `begun` so, but not of one that ended or was made anew meanwhile."""
     for did, known in begun.items():
-        value = read_policy(env, txn, TAKEDOWN + did)
-        entry = decoded(value, Takedown) if value is not None else None
+        entry = read_decoded(env, txn, TAKEDOWN + did, Takedown, None)
         if entry is not None and entry.since_ms == known.since_ms:
             put_takedown(env, txn, did, encoded(msgspec.structs.replace(entry, **progress)))
 
@@ -203,7 +220,8 @@ def read_page(env: Env, txn: "Txn[bytes]", prefix: str, after: str, limit: int) 
         found = cursor.next()
     page: list[tuple[str, bytes]] = []
     while found and len(page) < limit and cursor.key().startswith(start):
-        page.append((cursor.key()[len(start) :].decode(), cursor.value()))
+        with Unpacking("the name of a setting"):
+            page.append((cursor.key()[len(start) :].decode(), cursor.value()))
         found = cursor.next()
     return page
 
@@ -216,7 +234,8 @@ def read_audit(env: Env, txn: "Txn[bytes]", before: int | None, limit: int) -> l
     found = cursor.prev() if found else cursor.last()
     page: list[tuple[int, bytes]] = []
     while found and len(page) < limit and cursor.key().startswith(start):
-        page.append((int(cursor.key()[len(start) :]), cursor.value()))
+        with Unpacking("the number of an audit entry"):
+            page.append((int(cursor.key()[len(start) :]), cursor.value()))
         found = cursor.prev()
     return page
 

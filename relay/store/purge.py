@@ -15,7 +15,7 @@ from relay.store.errors import Corrupt
 from relay.store.heal import catch_up, rolled
 from relay.store.layout import write_log_row
 from relay.store.segments import SegmentGone, Segments
-from relay.store.state import State
+from relay.store.state import OnStep, State
 
 
 def seal(state: State, segments: Segments) -> tuple[int, ...]:
@@ -28,13 +28,13 @@ def seal(state: State, segments: Segments) -> tuple[int, ...]:
     return tuple(name for name in segments.names() if name < row.active)
 
 
-def purge_segment(segments: Segments, name: int, dids: Collection[str]) -> int:
+def purge_segment(state: State, segments: Segments, name: int, dids: Collection[str]) -> int:
     """Replace what these accounts have in a sealed segment. Returns how many messages. Raises `StoreError`.
 
     Only in the one thread that does retention. A segment that is out of the window by now holds nothing.
     """
     try:
-        return segments.rewrite(name, partial(_without, dids)) if _holds(segments, name, dids) else 0
+        return segments.rewrite(name, partial(_without, state.on_step, dids)) if _holds(segments, name, dids) else 0
     except SegmentGone:
         return 0
 
@@ -44,14 +44,14 @@ def _holds(segments: Segments, name: int, dids: Collection[str]) -> bool:
     texts = [did.encode() for did in dids]
     return any(
         text in chunk
-        for entries in segments.entries(name)
+        for entries in segments.entries(name, active=False)
         for _, chunk, _ in entries
         if chunk is not None
         for text in texts
     )
 
 
-def _without(dids: Collection[str], chunk: bytes, first_seq: int, time_ms: int) -> tuple[bytes, int]:
+def _without(on_step: OnStep, dids: Collection[str], chunk: bytes, first_seq: int, time_ms: int) -> tuple[bytes, int]:
     """A chunk with the messages of these accounts replaced, and how many that were."""
     if not any(did.encode() in chunk for did in dids):
         return chunk, 0
@@ -62,6 +62,7 @@ def _without(dids: Collection[str], chunk: bytes, first_seq: int, time_ms: int) 
         frame = message if did is None else account_frame(did, time_ms, False, "takendown").with_seq(seq)
         replaced += frame != message
         parts += (message_header(len(frame)), frame)
+    on_step("chunk_purged")
     return b"".join(parts), replaced
 
 

@@ -7,7 +7,7 @@ segment always stays.
 
 from typing import NamedTuple
 
-from relay.store.heal import catch_up
+from relay.store.heal import catch_up, with_floor
 from relay.store.layout import LogRow, read_raises, write_log_row, write_raises
 from relay.store.segments import SegmentInfo, Segments
 from relay.store.settings import LogSettings
@@ -46,7 +46,7 @@ def _remove_oldest(state: State, segments: Segments, settings: LogSettings, *, b
         if oldest.last_seq >= row.floor_seq:  # else: left over by a pass that was cut off
             if not _is_out(segments, settings, row, oldest, by_time=by_time):
                 return False
-            row = _with_floor(segments, row, sealed[1:])
+            row = with_floor(segments, row, (*sealed[1:], row.active))
             write_log_row(state.env, txn, row)
             raises = read_raises(state.env, txn)
             write_raises(state.env, txn, tuple(jump for jump in raises if jump.after_seq >= row.floor_seq))
@@ -54,15 +54,6 @@ def _remove_oldest(state: State, segments: Segments, settings: LogSettings, *, b
     segments.rename_away(oldest.name)
     state.on_step("segment_renamed")
     return True
-
-
-def _with_floor(segments: Segments, row: LogRow, sealed: list[int]) -> LogRow:
-    """The floor at the first chunk of what stays: after a restore a sealed segment may be without any."""
-    for name in (*sealed, row.active):
-        info = segments.info(name, active=name == row.active)
-        if info.first_seq is not None:
-            return row._replace(floor_seq=info.first_seq, floor_time_ms=info.first_time_ms)
-    return row._replace(floor_seq=row.applied_seq + 1, floor_time_ms=0)
 
 
 def _is_out(segments: Segments, settings: LogSettings, row: LogRow, oldest: SegmentInfo, *, by_time: bool) -> bool:

@@ -5,7 +5,6 @@ one is active; the others are sealed and never change, so they are opened withou
 said by the state, never by the folder. A folder under a temporary name is not part of the log.
 """
 
-import os
 import shutil
 import threading
 from bisect import bisect_right
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from relay.store.datafile import DATA_FILE, check_whole
+from relay.store.disk import inode_of, sync_file, sync_folder
 from relay.store.effects import Head, read_head
-from relay.store.env import TRANSLATED, Env, create_env, inode_of, open_env, put_last
+from relay.store.env import TRANSLATED, Env, create_env, open_env, put_last
 from relay.store.errors import Corrupt, StoreClosed
 from relay.store.layout import CHUNKS, EFFECTS, SEGMENT_DBS, u64, u64_of
 from relay.store.settings import LogSettings
@@ -25,13 +25,14 @@ from relay.store.settings import LogSettings
 _NAME_DIGITS = 16
 _NEW = ".new"
 _REMOVED = ".removed"
-_SEALED_OPEN_MAX = 8
+_OPEN_MAX = 8
 _ENTRIES_PER_TXN = 16
 # One append of a batch of the largest frames, and the pages that small appends leave behind before a roll.
 _MAP_BYTES_BEYOND = 1 << 30
 
 
 Change: TypeAlias = Callable[[bytes, int, int], tuple[bytes, int]]
+Entry: TypeAlias = tuple[int, bytes | None, bytes]
 
 
 class SegmentInfo(NamedTuple):
@@ -59,11 +60,18 @@ class _Open:
 
 
 class Segments:
-    """The folder `log/`. Names are ints: the first seq that a segment may hold. Thread-safe."""
+    """The folder `log/`. Names are ints: the first seq that a segment may hold. Thread-safe.
 
-    def __init__(self, folder: Path, settings: LogSettings, *, readonly: bool) -> None:
+    `alone`: no other process works on it, so no lock file is needed. At most `open_max` are open beside those in use.
+    """
+
+    def __init__(
+        self, folder: Path, settings: LogSettings, *, readonly: bool, alone: bool = False, open_max: int = _OPEN_MAX
+    ) -> None:
         self._folder = folder
         self._readonly = readonly
+        self._alone = alone
+        self._open_max = open_max
         self._sync = settings.sync
         self._map_bytes = settings.segment_bytes + _MAP_BYTES_BEYOND
         self._lock = threading.Lock()
@@ -129,7 +137,7 @@ class Segments:
 
     def _is_replaced(self, held: _Open) -> bool:
         """Whether a purge has put another file in the place of the one that is open."""
-        return inode_of(held.env.path) not in (0, held.env.inode)
+        return inode_of(held.env.path / DATA_FILE) not in (0, held.env.inode)
 
     def _open_env(self, name: int, *, active: bool) -> Env:
         path = self.path(name)
@@ -141,12 +149,12 @@ class Segments:
             map_bytes=self._map_bytes,
             sync=self._sync,
             readonly=self._readonly or not active,
-            lock=active,
+            lock=active and not self._alone,
         )
 
     def _close_idle(self) -> None:
         idle = [name for name, held in self._open.items() if not held.users]
-        for name in idle[: max(0, len(self._open) + 1 - _SEALED_OPEN_MAX)]:
+        for name in idle[: max(0, len(self._open) + 1 - self._open_max)]:
             self._open.pop(name).env.close()
 
     def forget_below(self, seq: int) -> None:
@@ -180,7 +188,7 @@ class Segments:
             if self._sync:
                 sync_folder(self._folder)
 
-    def append(self, name: int, entries: list[tuple[int, bytes | None, bytes]]) -> None:
+    def append(self, name: int, entries: list[Entry]) -> None:
         """Commit chunks and effects, `(first seq, chunk or None, effects)` in order. The commit point of an append."""
         with self.borrowed(name, active=True) as env, TRANSLATED, env.begin(write=True) as txn:
             for seq, chunk, effects in entries:
@@ -231,7 +239,7 @@ class Segments:
             copy = create_env(folder, SEGMENT_DBS, map_bytes=self._map_bytes, sync=False)
         changed = 0
         try:
-            for entries in self.entries(name):
+            for entries in self.entries(name, active=False):
                 with TRANSLATED, copy.begin(write=True) as txn:
                     for seq, chunk, effects in entries:
                         if chunk is not None:
@@ -256,21 +264,22 @@ class Segments:
                 sync_folder(self.path(name))
         self._infos.pop(name, None)
 
-    def entries(self, name: int) -> Iterator[list[tuple[int, bytes | None, bytes]]]:
-        """Chunks and effects of a sealed segment, a few at a time."""
-        seq = 0
+    def entries(
+        self, name: int, *, active: bool, after_seq: int = 0, with_chunks: bool = True
+    ) -> Iterator[list[Entry]]:
+        """`(first seq, chunk or None, effects)` behind `after_seq`, in order, a few at a time: each list is one txn."""
         while True:
-            with self.borrowed(name, active=False) as env, TRANSLATED, env.begin() as txn:
+            with self.borrowed(name, active=active) as env, TRANSLATED, env.begin() as txn:
                 cursor = txn.cursor(db=env.db[EFFECTS])
-                found = cursor.set_range(u64(seq))
-                some: list[tuple[int, bytes | None, bytes]] = []
+                found = cursor.set_range(u64(after_seq + 1))
+                some: list[Entry] = []
                 while found and len(some) < _ENTRIES_PER_TXN:
-                    key = cursor.key()
-                    some.append((u64_of(key), txn.get(key, db=env.db[CHUNKS]), cursor.value()))
+                    key, effects = cursor.item()
+                    some.append((u64_of(key), txn.get(key, db=env.db[CHUNKS]) if with_chunks else None, effects))
                     found = cursor.next()
             if not some:
                 return
-            seq = some[-1][0] + 1
+            after_seq = some[-1][0]
             yield some
 
     def rename_away(self, name: int) -> None:
@@ -294,21 +303,3 @@ class Segments:
             self._closed = True
             for name in list(self._open):
                 self._doom(name)
-
-
-def sync_file(path: Path) -> None:
-    """Make the content of a file durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names inside a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

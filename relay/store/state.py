@@ -1,8 +1,8 @@
 """The state env as the rest of the store uses it: write txns under the one lock, and the end of use after a failure.
 
-`on_step` is called with the name of each point that an append, a roll or a retention passes. Workers take times there,
-tests raise there; the store itself has no clock. Steps: "lock_wanted", "locked", "segment_created",
-"segment_committed", "state_commit" (just before), "state_committed", "floor_moved", "segment_renamed".
+`on_step` is called with the name of each point that an append, a roll, a retention or a purge passes. Workers take
+times there, tests raise there; the store itself has no clock. Steps: "lock_wanted", "locked", "segment_created",
+"segment_committed", "state_commit" (just before), "state_committed", "floor_moved", "segment_renamed", "chunk_purged".
 """
 
 import os

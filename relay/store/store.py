@@ -15,17 +15,12 @@ from relay.store import creation
 from relay.store.append import append
 from relay.store.bans import ban_domain, ban_host, free_domain, free_host
 from relay.store.batch import Appended, Batch, TakedownMark
-from relay.store.env import TRANSLATED, open_env
+from relay.store.env import TRANSLATED, Env, open_env
 from relay.store.errors import LayoutMismatch
 from relay.store.hosts import HostRow, add_host, read_host_named, report_host, update_host
-from relay.store.inspect import Audit, JudgeFrame, Progress, audit, no_progress
-from relay.store.layout import (
-    LOG_FOLDER,
-    POLICY,
-    STATE_DBS,
-    STATE_FOLDER,
-    bump_generation,
-)
+from relay.store.inspect import Audit, Progress, audit, no_progress, seq_fault
+from relay.store.inspectlog import JudgeFrame
+from relay.store.layout import LOG_FOLDER, POLICY, STATE_DBS, STATE_FOLDER, bump_generation
 from relay.store.localstatus import StatusChange, set_local_status, status_item
 from relay.store.policy import (
     DISCOVERY,
@@ -34,11 +29,10 @@ from relay.store.policy import (
     DiscoveryRun,
     Takedown,
     add_audit,
-    decoded,
     encoded,
     put_purge_progress,
+    read_decoded,
     read_domain_ban,
-    read_policy,
 )
 from relay.store.purge import purge_segment, seal
 from relay.store.read import Reader
@@ -48,7 +42,7 @@ from relay.store.settings import LogSettings
 from relay.store.state import OnStep, State, no_step
 from relay.store.view import View
 from relay.store.window import LogWindow, Tip, Window, tip_of
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 
 class Store:
@@ -69,29 +63,22 @@ class Store:
         create: bool = False,
         now_ms: int | None = None,
         readonly: bool = False,
+        alone: bool = False,
         on_step: OnStep = no_step,
     ) -> "Store":
         """Open the store under `data_dir`. Raises `LayoutMismatch`, with nothing touched, and other `StoreError`s.
 
         `create` is the start of a relay, when no other process works on the folder: it makes an empty store where there
         is none, raises the seqs of a restored copy, and applies a numeric `initial_seq` as a floor. It needs `now_ms`
-        (unix ms) for the first two. Without it the store has to be there. `readonly` changes nothing, not even to heal.
-        `on_step` is told the name of each point that a write passes (see `relay.store.state`).
+        (unix ms) for the first two. Without it the store has to be there. `readonly` changes nothing, not even to heal;
+        `alone`, when nobody else is at work there, no lock file either. `on_step`: see `relay.store.state`.
         """
-        if not creation.is_ours(data_dir, alone=create):
+        if not creation.is_ours(data_dir, alone=create or alone):
             if not create:
                 raise LayoutMismatch(f"{data_dir} holds no relay")
             creation.create(data_dir, settings, now_ms)
-        env = open_env(
-            data_dir / STATE_FOLDER,
-            STATE_DBS,
-            map_bytes=settings.state_map_bytes,
-            sync=settings.sync,
-            readahead=False,
-            readonly=readonly,
-        )
-        state = State(env, readonly=readonly, on_step=on_step)
-        segments = Segments(data_dir / LOG_FOLDER, settings, readonly=readonly)
+        state = State(_state_env(data_dir, settings, readonly, alone), readonly=readonly, on_step=on_step)
+        segments = Segments(data_dir / LOG_FOLDER, settings, readonly=readonly, alone=alone)
         try:
             if create:
                 segments.sweep(unfinished=True)
@@ -169,8 +156,7 @@ class Store:
             known = read_host_named(env, txn, hostname)
             if known is not None:
                 return known
-            stored = read_policy(env, txn, NEW_HOSTS_BUDGET)
-            budget = (decoded(stored, DayBudget) if stored is not None else DayBudget()).take(per_day, now_ms)
+            budget = read_decoded(env, txn, NEW_HOSTS_BUDGET, DayBudget, DayBudget()).take(per_day, now_ms)
             if budget is None:
                 return None
             txn.put(NEW_HOSTS_BUDGET.encode(), encoded(budget), db=env.db[POLICY])
@@ -296,9 +282,9 @@ class Store:
 
     def purge_segment(self, name: int, dids: Collection[str]) -> int:
         """Replace what these accounts have in a sealed segment by `#account` (see `relay.store.purge`)."""
-        return purge_segment(self._segments, name, dids)
+        return purge_segment(self._state, self._segments, name, dids)
 
-    def audit(self, *, judge_frame: JudgeFrame | None = None, progress: Progress = no_progress) -> Audit:
+    def audit(self, *, judge_frame: JudgeFrame = seq_fault, progress: Progress = no_progress) -> Audit:
         """Look at everything and report what is wrong (see `relay.store.inspect`)."""
         return audit(self._state, self._segments, judge_frame=judge_frame, progress=progress)
 
@@ -321,3 +307,15 @@ class Store:
                 state_free_pages=env.free_pages(),
                 readers=env.readers(),
             )
+
+
+def _state_env(data_dir: Path, settings: LogSettings, readonly: bool, alone: bool) -> Env:
+    return open_env(
+        data_dir / STATE_FOLDER,
+        STATE_DBS,
+        map_bytes=settings.state_map_bytes,
+        sync=settings.sync,
+        readahead=False,
+        readonly=readonly,
+        lock=not alone,
+    )

@@ -7,7 +7,7 @@ No await inside, and nothing long: a read txn of the state keeps every page that
 """
 
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from relay.store.accounts import AccountPage, read_account, read_accounts, read_throttled, read_throttling
 from relay.store.batch import DropNote
@@ -16,10 +16,12 @@ from relay.store.hosts import HostRow, read_host, read_host_named, read_hosts
 from relay.store.identities import read_identity
 from relay.store.layout import read_generation
 from relay.store.notes import read_notes
-from relay.store.policy import read_audit, read_domain_ban, read_page, read_policy
+from relay.store.policy import read_audit, read_decoded, read_domain_ban, read_page, read_policy
 from relay.store.state import State
-from relay.verify.chain import AccountState
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Identity
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 class View:
@@ -86,6 +88,10 @@ class View:
     def policy_value(self, name: str) -> bytes | None:
         """One of operators' settings (names: `relay.store.policy`), None when it is not set."""
         return read_policy(self._env, self._txn, name)
+
+    def policy(self, name: str, kind: type[T], default: D) -> T | D:
+        """One of operators' settings as a value of its kind, `default` when it is not set. Raises `Corrupt`."""
+        return read_decoded(self._env, self._txn, name, kind, default)
 
     def policy_page(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         """Up to `limit` settings below `prefix`, by what follows it, from behind `after` on."""

@@ -35,6 +35,21 @@ class Window(NamedTuple):
     tip_time_ms: int
     raises: tuple[Raise, ...]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever appended, or nothing of it is left."""
+        return self.floor_seq > self.tip_seq
+
+    @property
+    def events(self) -> int:
+        """How many events are held."""
+        return self.events_between(self.floor_seq, self.tip_seq + 1)
+
+    def events_between(self, low: int, high: int) -> int:
+        """How many of the seqs `low..high-1` were issued: all but those that a raise skipped."""
+        skipped = sum(max(0, min(jump.after_seq, high) - max(jump.before_seq + 1, low)) for jump in self.raises)
+        return max(0, high - low - skipped)
+
 
 class LogWindow:
     """What all readers of this process share: the last known log row, and what was polled."""

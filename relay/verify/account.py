@@ -2,40 +2,31 @@
 
 from relay.protocol.events import AccountEvent
 from relay.verify.authority import check_host
-from relay.verify.chain import AccountState, HostView, advanced, is_replayed
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Facts
 from relay.verify.verdict import Accept, Drop, Reason, Verdict
 
 DELETED = "deleted"
 
 
-def judge_account(
-    event: AccountEvent,
-    identity: Identity,
-    account: AccountState,
-    host: HostView,
-    *,
-    refreshed: bool,
-) -> Verdict:
+def judge_account(event: AccountEvent, facts: Facts) -> Verdict:
     """Whether this status passes; the state returned holds it as the upstream status.
 
     What consumers are told is `effective_status` of that state. Once the DID itself is gone nobody can be named by its
     document, and the host we stored may still say `deleted`, once, and nothing else (design section 4, "Tombstone").
     """
-    if is_replayed(event.seq, account, host):
+    if facts.is_replayed(event.seq):
         return Drop(Reason.REPLAYED)
-    refused = check_host(identity, host, refreshed=refreshed)
-    if refused is not None and not (isinstance(refused, Drop) and _is_farewell(event, identity, account, host)):
+    refused = check_host(facts)
+    if refused is not None and not (isinstance(refused, Drop) and _is_farewell(event, facts)):
         return refused
-    state = advanced(account, host, event.seq)
+    state = facts.advanced(event.seq)
     return Accept(state._replace(upstream_active=event.active, upstream_status=event.status or ""))
 
 
-def _is_farewell(event: AccountEvent, identity: Identity, account: AccountState, host: HostView) -> bool:
+def _is_farewell(event: AccountEvent, facts: Facts) -> bool:
     """Whether the stored host of a DID that is gone says that the account is deleted, and is the first to say so."""
-    stored_host = account.version > 0 and account.host_id == host.host_id
     is_deletion = not event.active and event.status == DELETED
-    return identity.tombstone and stored_host and is_deletion and not is_deleted(account)
+    return facts.identity.tombstone and facts.is_own_host and is_deletion and not is_deleted(facts.account)
 
 
 def is_deleted(account: AccountState) -> bool:

@@ -4,30 +4,30 @@ Every `judge_*` of this floor asks here first, because the answer is cheap and d
 (protocol.md section 18, checklist 161 to 167).
 """
 
-from relay.verify.chain import AccountState, HostView
-from relay.verify.identity import Identity
-from relay.verify.verdict import Drop, Reason, Recheck, Refresh
+from relay.verify.facts import AccountState, Facts
+from relay.verify.verdict import Drop, Reason, Recheck, Refresh, unless_fresh
 
 STATUSES = frozenset({"takendown", "suspended", "deleted", "deactivated", "desynchronized", "throttled"})
 
 
-def check_host(identity: Identity, host: HostView, *, refreshed: bool) -> Drop | Refresh | None:
-    """Whether `host` may send content and status for the DID. None means yes.
+def check_host(facts: Facts) -> Drop | Refresh | None:
+    """Whether the event's host may speak for the DID. None means yes.
 
     A document that names another host, or none, or that is gone, is read afresh once before the event is dropped: after
     a migration the first event may come from the new host before anything told us (checklist 163).
     """
+    identity, host = facts.identity, facts.host
     if identity.tombstone:
         drop = Drop(Reason.IDENTITY_TOMBSTONED)
     elif identity.host is None:
         drop = Drop(Reason.IDENTITY_INCOMPLETE, "the DID document names no usable PDS")
     elif identity.host != host.hostname:
         drop = Drop(Reason.HOST_MISMATCH, f"the DID document names {identity.host}")
-    elif identity.stale and not refreshed:
+    elif identity.stale and not facts.refreshed:
         drop = Drop(Reason.IDENTITY_UNRESOLVED)
     else:
         return None
-    return drop if refreshed else Refresh(drop)
+    return unless_fresh(drop, facts)
 
 
 def check_status(account: AccountState) -> Drop | Recheck | None:

@@ -13,44 +13,33 @@ from relay.protocol.events import CommitEvent, SyncEvent
 from relay.protocol.limits import RECORD_BYTES_MAX, REV_SKEW_MS
 from relay.protocol.syntax import tid_ms
 from relay.verify.authority import check_host, check_status
-from relay.verify.chain import REPEATED, AccountState, HostView, is_replayed
-from relay.verify.identity import Identity
+from relay.verify.facts import REPEATED, AccountState, Facts
 from relay.verify.signature import is_canonical, verify_signature
-from relay.verify.verdict import Drop, Reason, Recheck, Refresh
+from relay.verify.verdict import Drop, Reason, Recheck, Refresh, unless_fresh
 
 
 class SignedSlice(NamedTuple):
-    """A slice whose commit block is signed by the account: what the rest of the verdict works on."""
+    """A slice and the commit block at its root, which bears a signature; `check_signature` says whether it is good."""
 
     slice: CarSlice
     commit: SignedCommit
-    root: bytes
 
 
-def check_signed(
-    event: CommitEvent | SyncEvent,
-    identity: Identity,
-    account: AccountState,
-    host: HostView,
-    now_ms: int,
-    *,
-    refreshed: bool,
-) -> SignedSlice | Drop | Refresh | Recheck:
-    """Steps 6 to 11. Returns what was proven, or the verdict that ends the event here."""
-    if is_replayed(event.seq, account, host):
+def check_signed(event: CommitEvent | SyncEvent, facts: Facts) -> SignedSlice | Drop | Refresh | Recheck:
+    """Steps 6 to 11. Returns the slice, its signature found good, or the verdict that ends the event here."""
+    if facts.is_replayed(event.seq):
         return Drop(Reason.REPLAYED)
+    account = facts.account
     may_repeat = isinstance(event, SyncEvent) and not account.flags & REPEATED
     refused = (
-        check_host(identity, host, refreshed=refreshed)
-        or check_status(account)
-        or check_rev(event.rev, account, now_ms, may_repeat=may_repeat)
+        check_host(facts) or check_status(account) or check_rev(event.rev, account, facts.now_ms, may_repeat=may_repeat)
     )
     if refused is not None:
         return refused
-    proven = read_slice(event)
-    if isinstance(proven, Drop):
-        return proven
-    return check_signature(proven, identity, refreshed=refreshed) or proven
+    signed = read_slice(event)
+    if isinstance(signed, Drop):
+        return signed
+    return check_signature(signed, facts) or signed
 
 
 def check_rev(rev: str, account: AccountState, now_ms: int, *, may_repeat: bool) -> Drop | None:
@@ -86,30 +75,31 @@ def read_slice(event: CommitEvent | SyncEvent) -> SignedSlice | Drop:
         return Drop(Reason.COMMIT_DID_MISMATCH)
     if commit.rev != event.rev:
         return Drop(Reason.COMMIT_REV_MISMATCH)
-    return SignedSlice(car, commit, car.root)
+    return SignedSlice(car, commit)
 
 
-def check_signature(proven: SignedSlice, identity: Identity, *, refreshed: bool) -> Drop | Refresh | None:
+def check_signature(signed: SignedSlice, facts: Facts) -> Drop | Refresh | None:
     """Step 11. A key that does not fit is read afresh once: it may have been rotated without a word (checklist 137)."""
-    if identity.key is None:
+    key, commit = facts.identity.key, signed.commit
+    if key is None:
         drop = Drop(Reason.IDENTITY_INCOMPLETE, "the DID document has no usable signing key")
-    elif verify_signature(identity.key, proven.commit.digest, proven.commit.sig):
+    elif verify_signature(key, commit.digest, commit.sig):
         return None
-    elif not is_canonical(identity.key, proven.commit.sig):
+    elif not is_canonical(key, commit.sig):
         drop = Drop(Reason.SIGNATURE_FORMAT)
     else:
         drop = Drop(Reason.SIGNATURE_INVALID)
-    return drop if refreshed else Refresh(drop)
+    return unless_fresh(drop, facts)
 
 
-def settled_state(proven: SignedSlice, seq: int, account: AccountState, host: HostView) -> AccountState:
+def settled_state(signed: SignedSlice, seq: int, facts: Facts) -> AccountState:
     """The row after this commit: its rev and digests, and the host's place (protocol.md section 14 step 18)."""
-    return account._replace(
-        host_id=host.host_id,
-        epoch=host.epoch,
+    return facts.account._replace(
+        host_id=facts.host.host_id,
+        epoch=facts.host.epoch,
         upstream_seq=seq,
-        rev=proven.commit.rev,
-        data=proven.commit.data[4:],
-        commit=proven.root[4:],
-        flags=account.flags & ~REPEATED,
+        rev=signed.commit.rev,
+        data=signed.commit.data[4:],
+        commit=signed.slice.root[4:],
+        flags=facts.account.flags & ~REPEATED,
     )

@@ -12,13 +12,13 @@ account. So it does not end a ratchet. Nor does a commit without ops, whose tree
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from relay.protocol.car import CarSlice
 from relay.protocol.errors import MstError, NodeInvalid, NodeMissing, OpNotInTree, RecordMissing
 from relay.protocol.events import CommitEvent, RepoOp
 from relay.protocol.inversion import check_forward, check_slice
 from relay.protocol.mst import EMPTY_TREE_CID
 from relay.verify.modes import passes_unproven
 from relay.verify.ops import SoundOps
+from relay.verify.signed import SignedSlice
 from relay.verify.verdict import Drop, Reason
 
 _REASONS: dict[type[MstError], Reason] = {
@@ -38,30 +38,28 @@ class Proof(Enum):
     NONE = auto()  # only the forward check holds
 
 
-def check_tree(
-    event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode: str, *, first: bool
-) -> Proof | Drop:
-    """Steps 13 to 16. `data` is the root that was signed, `first` says that nothing is stored of the account's repo."""
+def check_tree(event: CommitEvent, signed: SignedSlice, sound: SoundOps, mode: str, *, first: bool) -> Proof | Drop:
+    """Steps 13 to 16. `first` says that nothing is stored of the account's repo."""
     is_optional = first or passes_unproven(mode)
     if event.prev_data is None and not is_optional:
         return Drop(Reason.PREV_DATA_MISSING, "this is not the first commit of the account")
     try:
-        if sound.deleted and not _is_absent(car, data, sound.deleted):
+        if sound.deleted and not _is_absent(signed, sound.deleted):
             sound = sound._replace(can_be_undone=False)
         if not sound.can_be_undone or (event.prev_data is None and not first):
-            return _pass_forward(car, data, sound)
-        return _undo(event, car, data, sound, mode)
+            return _pass_forward(signed, sound)
+        return _undo(event, signed, sound, mode)
     except MstError as error:
         return Drop(_REASONS[type(error)], str(error))
 
 
-def _undo(event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode: str) -> Proof | Drop:
+def _undo(event: CommitEvent, signed: SignedSlice, sound: SoundOps, mode: str) -> Proof | Drop:
     """Undo the ops and compare. Raises `MstError`."""
     try:
-        before = check_slice(car.blocks, sound.ops, data, expected=event.prev_data)
+        before = check_slice(signed.slice.blocks, sound.ops, signed.commit.data, expected=event.prev_data)
     except MstError:
         if event.prev_data is None and passes_unproven(mode):
-            return _pass_forward(car, data, sound)
+            return _pass_forward(signed, sound)
         raise
     if event.prev_data is not None:
         if before != event.prev_data:
@@ -74,17 +72,18 @@ def _undo(event: CommitEvent, car: CarSlice, data: bytes, sound: SoundOps, mode:
     return Drop(Reason.PREV_DATA_MISSING, "the operations do not lead back to an empty repo")
 
 
-def _pass_forward(car: CarSlice, data: bytes, sound: SoundOps) -> Proof:
+def _pass_forward(signed: SignedSlice, sound: SoundOps) -> Proof:
     """The check that holds in every mode: what was created or updated is in the tree, and its record in the slice."""
-    check_forward(car.blocks, sound.ops, data)
+    check_forward(signed.slice.blocks, sound.ops, signed.commit.data)
     return Proof.NONE
 
 
-def _is_absent(car: CarSlice, data: bytes, deleted: Sequence[RepoOp]) -> bool:
+def _is_absent(signed: SignedSlice, deleted: Sequence[RepoOp]) -> bool:
     """Whether it is certain that none of these paths is in the tree. Raises `OpNotInTree` if one is."""
+    blocks, data = signed.slice.blocks, signed.commit.data
     try:
-        check_slice(car.blocks, deleted, data)
+        check_slice(blocks, deleted, data)
     except NodeMissing:
-        check_forward(car.blocks, deleted, data)
+        check_forward(blocks, deleted, data)
         return False
     return True

@@ -7,7 +7,7 @@ the same in words for the owner of a PDS, with the rule's source.
 from enum import StrEnum
 from typing import NamedTuple
 
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState, Facts
 
 
 class Reason(StrEnum):
@@ -110,3 +110,8 @@ class Recheck(NamedTuple):
 
 
 Verdict = Accept | Drop | Refresh | Recheck
+
+
+def unless_fresh(drop: Drop, facts: Facts) -> Drop | Refresh:
+    """The drop that follows from a DID document: final once it was read for this very event."""
+    return drop if facts.refreshed else Refresh(drop)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import trio
 
+from relay.net.connection import Site
 from relay.net.consumer_socket import ConsumerSocket, accept_consumer
-from relay.net.server import Request, Response, Site, Upgrade, error_response, json_response
+from relay.net.exchange import Request, Response, Upgrade, error_response, json_response
 from relay.world.loopback import origin, serve_on_loopback
 from relay.world.messages import Message, error_frame, info_frame
 from relay.world.window import EventWindow, HostedAccount, websocket_message

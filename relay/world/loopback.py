@@ -2,7 +2,8 @@
 
 import trio
 
-from relay.net.server import Site, serve_http
+from relay.net.connection import Site
+from relay.net.server import serve_http
 
 
 async def serve_on_loopback(

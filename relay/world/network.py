@@ -61,7 +61,7 @@ class Network:
         hosts: Sequence[str],
         accounts: int,
         now_ms: int,
-        shape: Shape = Shape(),  # noqa: B008  # immutable
+        shape: Shape = Shape(),  # noqa: B008 -- immutable
     ) -> None:
         self.hosts = tuple(hosts)
         self.directory = Directory()

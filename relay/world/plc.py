@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 import trio
 
-from relay.net.server import Request, Response, Site, Upgrade, json_response
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response, Upgrade, json_response
 from relay.world.directory import Directory
 from relay.world.loopback import origin, serve_on_loopback
 

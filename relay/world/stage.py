@@ -36,7 +36,7 @@ async def open_stage(
     hosts: int,
     accounts: int,
     now_ms: int,
-    shape: Shape = Shape(),  # noqa: B008  # immutable
+    shape: Shape = Shape(),  # noqa: B008 -- immutable
 ) -> Stage:
     """Starts `hosts` hosts and a directory in `nursery`, on free loopback ports, with a network of `accounts`."""
     servers = [SimulatedHost() for _ in range(hosts)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import trio
 
 from relay.app.lock import take_lock
-from relay.app.post import Surroundings, WorkerSpec
 from relay.app.settings import LoggingSettings
+from relay.app.slot import WorkerContext, WorkerSpec
 from relay.app.supervisor import Supervisor
 from relay.observe import logs
 from relay.observe.metrics import Metrics
@@ -21,11 +21,11 @@ FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 async def main(data_dir: Path, behaviour: bytes) -> None:
     logs.configure("error")
     lock_fd = await take_lock(data_dir, 0)
-    around = Surroundings(data_dir, lock_fd, 20, LoggingSettings(level="error"), command=FAKE)
-    supervisor = Supervisor([WorkerSpec("serve", 0, 1, behaviour)], around, Metrics())
+    context = WorkerContext(data_dir, lock_fd, 20, LoggingSettings(level="error"), command=FAKE)
+    supervisor = Supervisor([WorkerSpec("serve", 0, 1, behaviour)], context, Metrics())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run, trio.Event(), trio.open_memory_channel[None](0)[1])
-        while not supervisor.workers[0].up:  # noqa: ASYNC110 - the supervisor offers no event for it
+        while not supervisor.workers[0].up:  # noqa: ASYNC110 -- the supervisor offers no event for it
             await trio.sleep(0.01)
         sys.stdout.write(f"{supervisor.workers[0].pid}\n")
         sys.stdout.flush()

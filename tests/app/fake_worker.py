@@ -14,7 +14,9 @@ import trio
 
 from relay.app import worker_main
 from relay.app.worker_main import Role
-from relay.net.server import Request, Response, Site, serve_http
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response
+from relay.net.server import serve_http
 from relay.observe.metrics import Metrics
 
 
@@ -67,7 +69,7 @@ async def run(
         if settings.dies:
             raise ValueError("on purpose")
         if settings.hangs:
-            time.sleep(3_600)  # noqa: ASYNC251 - that is what it is for
+            time.sleep(3_600)  # noqa: ASYNC251 -- that is what it is for
         await drain.wait()
         note("draining")
         if settings.stubborn:

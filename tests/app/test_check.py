@@ -1,7 +1,10 @@
 """What `relay check` finds; each problem once planted, none on a fit machine."""
 
+import mmap
 import os
+import re
 import resource
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,13 +14,21 @@ import pytest
 import trio
 
 from relay.app import check
-from relay.app.config import load
+from relay.app.config import ConfigError, load
 from relay.app.kinds import Address
 from relay.app.listening import bind, bound_address
+from relay.app.lock import at_rest, take_lock
+from relay.app.run import prepare_store
 from relay.app.settings import ListenSettings, RelaySettings
 from relay.identity.settings import IdentitySettings
-from relay.net.server import Request, Response, Site, serve_http
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response
+from relay.net.server import serve_http
+from relay.store.env import open_env
+from relay.store.errors import StoreError
+from relay.store.layout import META, META_LAYOUT, STATE_DBS
 from relay.store.settings import LogSettings
+from tests.store.batches import three_segments
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 DATE_SECONDS = 1_792_567_680.0
@@ -63,6 +74,112 @@ def test_a_path_too_long_for_sockets_is_found(settings: RelaySettings, tmp_path:
     (problem,) = check.data_dir_problems(replace(settings, data_dir=tmp_path / ("x" * 100)))
 
     assert "too long a path for sockets" in problem
+
+
+def cut(data: Path, number: int) -> None:
+    """Segment `number` becomes something else."""
+    (sorted((data / "log").iterdir())[number] / "data.mdb").write_bytes(b"something else" * 1_000)
+
+
+def lose(data: Path, number: int) -> None:
+    """Segment `number` is gone."""
+    shutil.rmtree(sorted((data / "log").iterdir())[number])
+
+
+def another_layout(data: Path) -> None:
+    env = open_env(data / "state", STATE_DBS, map_bytes=1 << 26)
+    with env.begin(write=True) as txn:
+        txn.put(META_LAYOUT, b"atproto-relay 99", db=env.db[META])
+    env.close()
+
+
+def stranger(data: Path) -> None:
+    shutil.rmtree(data)
+    data.mkdir()
+    (data / "thesis.txt").write_text("mine")
+
+
+def lose_all(data: Path) -> None:
+    shutil.rmtree(data / "log")
+    (data / "log").mkdir()
+
+
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "another layout": another_layout,
+    "a stranger's folder": stranger,
+    "junk for a state": lambda data: (data / "state" / "data.mdb").write_bytes(b"something else" * 1_000),
+    "a state that was cut off": lambda data: os.truncate(data / "state" / "data.mdb", 3 * mmap.PAGESIZE),
+    "no first segment": lambda data: lose(data, 0),
+    "no last segment": lambda data: lose(data, -1),
+    "no segment": lose_all,
+    "no log folder": lambda data: shutil.rmtree(data / "log"),
+    "a log without its state": lambda data: shutil.rmtree(data / "state"),
+    "junk for the last segment": lambda data: cut(data, -1),
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def filled(settings: RelaySettings) -> RelaySettings:
+    """With three segments in data_dir."""
+    three_segments(settings.data_dir)
+    return replace(settings, log=LogSettings(sync=False, state_map_bytes=1 << 26))
+
+
+def test_data_that_a_start_takes_are_no_problem_and_stay_as_they_are(filled: RelaySettings) -> None:
+    before = contents(filled.data_dir)
+
+    assert list(check.data_dir_problems(filled)) == []
+
+    assert contents(filled.data_dir) == before
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_data_that_a_start_would_refuse_are_found_in_its_words(
+    filled: RelaySettings, spoil: Callable[[Path], object]
+) -> None:
+    spoil(filled.data_dir)
+    before = contents(filled.data_dir)
+
+    found = list(check.data_dir_problems(filled))
+
+    assert contents(filled.data_dir) == before
+    with pytest.raises(StoreError) as refused:
+        prepare_store(filled)
+    assert found == [f"data_dir: {refused.value.told}"]
+    assert not re.search(r"MDB_|Errno|b'|[a-z][A-Z]", found[0])
+
+
+def test_a_sealed_segment_that_cannot_be_read_is_found_before_a_consumer_comes_to_it(filled: RelaySettings) -> None:
+    cut(filled.data_dir, 1)
+
+    (problem,) = check.data_dir_problems(filled)
+
+    assert "File is not an LMDB file" in problem
+
+
+async def test_the_folder_of_a_running_relay_is_left_alone(filled: RelaySettings) -> None:
+    lose(filled.data_dir, 0)
+    held = await take_lock(filled.data_dir, 0)
+    try:
+        assert list(check.data_dir_problems(filled)) == []
+    finally:
+        os.close(held)
+
+    assert len(list(check.data_dir_problems(filled))) == 1
+
+
+async def test_no_relay_begins_while_its_folder_is_looked_at(filled: RelaySettings) -> None:
+    os.close(await take_lock(filled.data_dir, 0))
+
+    with at_rest(filled.data_dir) as is_at_rest:
+        assert is_at_rest
+        with pytest.raises(ConfigError, match="is in use"):
+            await take_lock(filled.data_dir, 0)
+    os.close(await take_lock(filled.data_dir, 0))
 
 
 def test_a_window_larger_than_the_disk_is_found(settings: RelaySettings) -> None:

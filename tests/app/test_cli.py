@@ -8,7 +8,7 @@ import pytest
 from relay.app import cli
 from relay.app.cli import COMMANDS, Command
 from relay.app.config import ConfigError
-from relay.store.errors import Corrupt
+from relay.store.errors import Corrupt, LayoutMismatch
 
 
 def exit_code(*argv: str, commands: tuple[Command, ...] = COMMANDS) -> int:
@@ -61,7 +61,8 @@ def test_every_problem_of_the_configuration_is_a_line_and_the_code_2(
     ("error", "code", "told"),
     [
         (ConfigError("a: takes b", "c: takes d"), 2, "relay: a: takes b\nrelay: c: takes d\n"),
-        (Corrupt("a page is damaged"), 1, "relay: data_dir: Corrupt: a page is damaged\n"),
+        (Corrupt("a page is damaged"), 2, f"relay: data_dir: a page is damaged: {Corrupt.remedy}\n"),
+        (LayoutMismatch("it is not ours"), 2, f"relay: data_dir: it is not ours: {LayoutMismatch.remedy}\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -80,6 +80,36 @@ def test_toml_that_does_not_parse_is_a_problem_with_its_place(file: Path) -> Non
     assert "line" in problem
 
 
+def test_a_value_in_the_place_of_a_table_is_told_so(file: Path) -> None:
+    file.write_text('listen = 5\nmore = 1\n[hosts]\ntiers = "gold"\n')
+    assert problems(file, {}) == [
+        f"hosts.tiers: takes a table, [hosts.tiers], not 'gold' (from {file})",
+        f"listen: takes a table, [listen], not 5 (from {file})",
+        f"more: there is no such key (from {file})",
+    ]
+
+    file.write_text("[hosts.tiers]\nper_day = 5\n[listen.api]\nport = 1\n")
+    assert problems(file, {}) == [
+        f"hosts.tiers.per_day: takes a table, [hosts.tiers.per_day], not 5 (from {file})",
+        f"listen.api.port: there is no such key (from {file})",
+    ]
+
+
+def test_a_tier_that_cannot_be_called_so_is_one_problem_that_says_which_names_are_allowed(file: Path) -> None:
+    file.write_text("[hosts.tiers.BAD]\nper_second = 1\nper_day = 2\n[hosts.tiers.good]\nper_week = 3\n")
+
+    allowed = "a lower-case letter, then at most 31 lower-case letters, digits and underscores"
+    assert problems(file, {"RELAY_HOSTS_TIERS_9_PER_DAY": "1"}) == [
+        f"hosts.tiers.9: the name of a tier takes {allowed} (from RELAY_HOSTS_TIERS_9_PER_DAY)",
+        f"hosts.tiers.BAD: the name of a tier takes {allowed} (from {file})",
+        f"hosts.tiers.good.per_week: there is no such key (from {file})",
+    ]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert problems(tmp_path, {}) == [f"{tmp_path}: cannot be read: Is a directory"]
+
+
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.toml", {}) == [f"{tmp_path / 'none.toml'}: there is no such file"]
 
@@ -145,15 +175,6 @@ def test_tiers_come_from_their_own_keys_and_from_the_two_short_ones(file: Path) 
     assert tiers["default"] == TierSettings(account_limit=5, per_hour=3)
     assert tiers["gold"] == TierSettings(per_second=9, per_day=8)
     assert tiers["trusted"].hosts == ("*.a.example",)
-
-
-def test_an_unknown_key_of_a_tier_is_a_problem(file: Path) -> None:
-    file.write_text("[hosts.tiers.gold]\nper_week = 9\n[hosts.tiers.Gold]\nper_day = 9\n")
-
-    assert problems(file, {}) == [
-        f"hosts.tiers.Gold.per_day: there is no such key (from {file})",
-        f"hosts.tiers.gold.per_week: there is no such key (from {file})",
-    ]
 
 
 def test_names_that_kubernetes_puts_into_a_pod_are_not_ours(file: Path) -> None:

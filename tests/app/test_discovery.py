@@ -12,9 +12,10 @@ import trio
 from relay.app.discovery import Scout, known_run, read_source
 from relay.crawl.discovery import Listed, judge_page
 from relay.crawl.settings import HostSettings
+from relay.net.connection import Site
 from relay.net.dial import Dialer
+from relay.net.exchange import Request, Response, error_response, json_response
 from relay.net.http import HttpClient
-from relay.net.server import Request, Response, Site, error_response, json_response
 from relay.serve.pages import catching_up
 from relay.store.hosts import HostRow
 from relay.store.policy import DOMAIN_BAN, DomainBan, encoded

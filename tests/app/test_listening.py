@@ -1,12 +1,12 @@
 """Sockets bound by the supervisor: one port for many, both families, and never beside another relay."""
 
+import errno
 import socket
 from collections import Counter
 from contextlib import ExitStack
 
 import pytest
 
-from relay.app import listening
 from relay.app.config import ConfigError
 from relay.app.kinds import Address
 from relay.app.listening import bind, bind_anew, bound_address
@@ -85,18 +85,15 @@ def test_the_default_address_takes_ipv4_too() -> None:
         stack.enter_context(socket.create_connection(("127.0.0.1", bound_address(made).port)))
 
 
-def test_without_ipv6_the_default_address_is_ipv4_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ipv6_the_default_address_is_ipv4_alone() -> None:
     """A kernel without IPv6 refuses to make the socket."""
-    make = listening._socket
 
-    def without_ipv6(family: socket.AddressFamily, *, reuse_port: bool) -> socket.socket:
+    def without_ipv6(family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
         if family == socket.AF_INET6:
-            raise OSError(97, "Address family not supported by protocol")
-        return make(family, reuse_port=reuse_port)
-
-    monkeypatch.setattr(listening, "_socket", without_ipv6)
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return socket.socket(family, kind)
 
     with ExitStack() as stack:
-        (made,) = bind("listen.api", Address("::", 0), 1)
+        (made,) = bind("listen.api", Address("::", 0), 1, without_ipv6)
         stack.enter_context(made)
         assert bound_address(made).host == "0.0.0.0"

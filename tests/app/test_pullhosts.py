@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.net.server import Request, Response, Site, error_response, json_response
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response, error_response, json_response
 from relay.store.settings import LogSettings
 from relay.store.store import Store
 from relay.world.loopback import origin, serve_on_loopback

@@ -15,10 +15,10 @@ import msgspec
 import pytest
 import trio
 
-from relay.app.assignment import control_path
+from relay.app.assignment import control_path, write_reason
 from relay.app.config import load
 from relay.app.lock import take_lock, write_holders
-from relay.app.run import bound, crew_of, prepare_store
+from relay.app.run import bound, clear_run_folder, crew_of, prepare_store
 from relay.app.settings import RelaySettings
 from relay.crawl.settings import HostSettings
 from relay.net.control import ask
@@ -112,6 +112,9 @@ async def test_a_relay_starts_answers_and_drains_on_sigterm(folder: Path) -> Non
 
     assert code == 0
     assert relay.lines[-1]["event"] == "relay_stopped"
+    starting = await relay.logged("relay_starting")
+    assert (starting["config"], starting["data_dir"]) == ("none", str(folder / "data"))
+    assert names_in(folder / "data" / "run") == ["session.key"]
     roles = {"housekeeping", "ingest", "serve"}
     assert {worker["role"] for worker in workers if worker["up"]} == roles
     for role in roles:
@@ -185,8 +188,8 @@ async def test_a_folder_that_holds_something_else_is_told_in_a_line_and_left_alo
 
     run = await trio.run_process(COMMAND, capture_stderr=True, check=False, env=clean_environ({}))
 
-    assert run.returncode == 1
-    assert run.stderr.startswith(b"relay: data_dir: ")
+    assert run.returncode == 2
+    assert run.stderr.startswith(b"relay: data_dir: data/state is not a relay's: ")
     assert (folder / "data" / "state" / "data.mdb").read_bytes() == b"not ours"
 
 
@@ -202,6 +205,26 @@ async def test_a_path_too_long_for_sockets_is_told_before_anything_is_made(folde
     assert run.returncode == 2
     assert b"too long a path for sockets" in run.stderr
     assert names_in(folder) == []
+
+
+async def test_the_configuration_file_is_named_in_the_log(folder: Path) -> None:
+    (folder / "config").mkdir()
+    (folder / "config" / "relay.toml").write_text('contact = "us@example.org"')
+
+    async with running() as relay:
+        assert (await relay.logged("relay_starting"))["config"] == str(folder / "config" / "relay.toml")
+
+
+def test_what_a_worker_said_as_it_died_stays_when_the_rest_of_a_stop_is_cleared_away(tmp_path: Path) -> None:
+    for name in ("supervisor.sock", "serve-0.sock"):
+        (tmp_path / name).touch()
+    write_reason(tmp_path / "serve-0.died", "")
+    write_reason(tmp_path / "ingest-0.died", "no space left")
+
+    clear_run_folder(tmp_path)
+    clear_run_folder(tmp_path / "missing")
+
+    assert names_in(tmp_path) == ["ingest-0.died"]
 
 
 def test_a_seed_below_a_banned_domain_is_not_added(tmp_path: Path) -> None:

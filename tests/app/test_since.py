@@ -8,8 +8,10 @@ import trio
 
 from relay.app import tail
 from relay.app.since import cursor_at, parse_since
+from relay.net.connection import Site
 from relay.net.dial import Dialer
-from relay.net.server import Site, json_response, serve_http
+from relay.net.exchange import json_response
+from relay.net.server import serve_http
 from tests.support.log_writer import START_MS
 from tests.support.serving import serve
 

@@ -1,6 +1,7 @@
 """Processes of a relay: started with their task, restarted, killed when silent, drained in order, never left behind."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -13,15 +14,14 @@ import msgspec
 import pytest
 import trio
 
-from relay.app import supervisor
 from relay.app.assignment import control_path
 from relay.app.children import restart_seconds
 from relay.app.kinds import Address
 from relay.app.listening import bind, bound_address
 from relay.app.lock import take_lock
-from relay.app.post import Surroundings, WorkerSpec, WorkerStatus
 from relay.app.reporting import Reporting
 from relay.app.settings import LoggingSettings
+from relay.app.slot import START_SECONDS, WorkerContext, WorkerSpec, WorkerStatus
 from relay.app.supervisor import Supervisor
 from relay.net.control import ask
 from relay.net.dial import Dialer
@@ -70,14 +70,25 @@ def is_alive(pid: int) -> bool:
 
 @contextlib.asynccontextmanager
 async def supervised(
-    data_dir: Path, *crew: WorkerSpec, drain_seconds: float = 20, health_seconds: float = 10
+    data_dir: Path,
+    *crew: WorkerSpec,
+    drain_seconds: float = 20,
+    health_seconds: float = 10,
+    start_seconds: float = START_SECONDS,
 ) -> AsyncIterator[Running]:
     lock_fd = await take_lock(data_dir, 0)
     logging = LoggingSettings(level="error")
-    around = Surroundings(data_dir, lock_fd, drain_seconds, logging, health_seconds, FAKE)
+    context = WorkerContext(data_dir, lock_fd, drain_seconds, logging, health_seconds, FAKE)
     metrics = Metrics()
     renew, renewals = trio.open_memory_channel[None](1)
-    running = Running(Supervisor(crew, around, metrics), metrics, trio.Event(), trio.Event(), data_dir, renew)
+    running = Running(
+        Supervisor(crew, context, metrics, start_seconds=start_seconds),
+        metrics,
+        trio.Event(),
+        trio.Event(),
+        data_dir,
+        renew,
+    )
 
     async def run() -> None:
         await running.supervisor.run(running.drain, renewals)
@@ -138,6 +149,22 @@ async def test_a_killed_worker_comes_back_and_is_counted(data_dir: Path) -> None
         assert running.status("serve-0") == other
         line = 'relay_worker_restarts_total{outcome="killed",role="ingest",worker="0"} 1.0'
         assert line in running.metrics.render().decode()
+
+
+async def test_a_worker_that_comes_back_is_said_to_once_and_not_at_the_first_start(data_dir: Path) -> None:
+    with logged() as lines:
+        async with supervised(data_dir, spec("ingest"), spec("serve")) as running:
+            await running.all_up()
+            os.kill(running.status("ingest-0").pid or 0, signal.SIGKILL)
+            await until(lambda: running.status("ingest-0").restarts == 1)
+            await running.all_up()
+            pid = running.status("ingest-0").pid
+            await until(lambda: '"event":"worker_ready"' in lines.getvalue())
+
+    events = [json.loads(line) for line in lines.getvalue().splitlines()]
+    told = [line["event"] for line in events if line["event"].startswith("worker_")]
+    assert told == ["worker_died", "worker_ready"]
+    assert [(line["name"], line["pid"]) for line in events if line["event"] == "worker_ready"] == [("ingest-0", pid)]
 
 
 async def test_a_worker_that_keeps_dying_is_said_to_with_its_reason(data_dir: Path) -> None:
@@ -256,14 +283,11 @@ async def test_a_serve_worker_goes_on_until_the_next_one_answers(data_dir: Path)
             await running.ended.wait()
 
 
-async def test_a_renewal_ends_with_a_worker_that_does_not_come_back(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_renewal_ends_with_a_worker_that_does_not_come_back(data_dir: Path) -> None:
     """What would stop one worker would stop all of them."""
-    monkeypatch.setattr(supervisor, "START_SECONDS", 0.0)
     crew = (spec("serve", 0, 2, Behaviour(mute_if="mute")), spec("serve", 1, 2))
     with logged() as lines:
-        async with supervised(data_dir, *crew, drain_seconds=2) as running:
+        async with supervised(data_dir, *crew, drain_seconds=2, start_seconds=0) as running:
             await running.all_up()
             other = running.status("serve-1")
             (data_dir / "mute").touch()

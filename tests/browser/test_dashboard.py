@@ -130,6 +130,19 @@ def test_the_visitors_page(look: str, chromium: Any, stage: Stage, pictures: Pat
         page.locator("#found", has_text="no event of the account has passed").wait_for()
 
 
+def test_seqs_that_a_raise_skipped_are_no_events(chromium: Any, stage: Stage) -> None:
+    """Twenty events came, on both sides of a jump by a billion."""
+    times = {"floorSeq": 1, "floorTime": "2026-01-31T00:00:00Z", "tipTime": "2026-01-31T00:00:00Z"}
+    jump = {"beforeSeq": 110, "afterSeq": 1_000_000_111}
+    answers = [{**times, "tipSeq": 100, "raises": []}, {**times, "tipSeq": 1_000_000_120, "raises": [jump]}]
+    with looking(chromium) as page:
+        page.route("**/window", lambda route: route.fulfill(json=answers.pop(0) if len(answers) > 1 else answers[0]))
+        page.goto(stage.url)
+        page.locator("#tip", has_text="1000000120").wait_for()
+
+        assert 1 <= float(page.locator("#rate").inner_text()) <= 10
+
+
 def test_a_host_is_found_banned_and_read_again(chromium: Any, stage: Stage) -> None:
     hostname = stage.hostnames[1]
     with looking(chromium) as page:

@@ -12,9 +12,10 @@ from relay.crawl.repostatus import (
     StatusChecks,
     StatusSource,
 )
+from relay.net.connection import Site
 from relay.net.dial import Dialer
+from relay.net.exchange import Request, Response, json_response
 from relay.net.http import HttpClient
-from relay.net.server import Request, Response, Site, json_response
 from relay.world.host import SimulatedHost
 from relay.world.loopback import serve_on_loopback
 from relay.world.messages import account_message

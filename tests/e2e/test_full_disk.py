@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.store.errors import DiskFull
 from tests.support.disks import mounted
 from tests.support.processes import RelayProcess
 from tests.support.town import town
@@ -48,8 +49,9 @@ async def test_a_full_disk_is_told_and_costs_nothing_but_time(relay: RelayProces
             await made.received(60)
             ballast = fill(disk)
 
-            await until(lambda: any("DiskFull" in line["reason"] for line in relay.lines("worker_died")))
+            await until(lambda: any(DiskFull.remedy in line["reason"] for line in relay.lines("worker_died")))
 
+            assert not any("exception" in line for line in relay.lines("worker_failed"))
             assert (await relay.get("/_health")).status == 200  # what is there can still be read
             ballast.unlink()
             await made.received(100)

@@ -90,7 +90,7 @@ MOVING = (
 
 
 async def everything_happened_once(made: Town) -> None:
-    """So that series with a label, which appear with their first event, are there: a drop, a disconnect, a fault."""
+    """A drop, a disconnect, a fault, a request."""
     stranger = made.network.writers[1]
     made.hosts[0].emit(account_message(stranger.did, "deleted"), 0)
     async with connect(made.relay.api):

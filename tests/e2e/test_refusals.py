@@ -2,6 +2,7 @@
 
 import hashlib
 import mmap
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import lmdb
 import pytest
 import trio
 
+from relay.store.errors import LayoutMismatch
 from relay.store.settings import LogSettings
 from relay.store.store import Store
 from tests.store.batches import three_segments
@@ -95,9 +97,11 @@ async def test_a_folder_with_another_layout_is_told_and_not_touched(
 
     code, said = await run(tmp_path, RELAY_DATA_DIR="data")
 
-    assert code == 1
+    assert code == 2
     assert len(said) == 1
-    assert said[0].startswith("relay: data_dir: LayoutMismatch: data")
+    assert said[0].startswith("relay: data_dir: data")
+    assert said[0].endswith(f": {LayoutMismatch.remedy}")
+    assert not re.search(r"LayoutMismatch|MDB_|b'", said[0])
     assert contents(tmp_path) == before
 
 
@@ -111,9 +115,9 @@ async def test_a_file_that_was_cut_off_is_told_by_name_with_what_to_do(number: i
 
     code, said = await run(tmp_path, RELAY_DATA_DIR="data")
 
-    assert code == 1
+    assert code == 2
     assert len(said) == 1
-    assert said[0].startswith(f"relay: data_dir: Corrupt: {files[number].relative_to(tmp_path)} was cut off, ")
+    assert said[0].startswith(f"relay: data_dir: {files[number].relative_to(tmp_path)} was cut off, ")
     assert "move data_dir away to begin with an empty log" in said[0]
     assert [file.read_bytes() for file in files] == before
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def relay(tmp_path: Path) -> Iterator[RelayProcess]:
         made.close()
 
 
+async def opens(api: int, stay_seconds: float = 0.0) -> bool:
+    """Whether a subscription opens. If not, it was asked to come again: its worker left just after it had accepted."""
+    try:
+        async with connect(api):
+            await trio.sleep(stay_seconds)
+            return True
+    except Refused as refused:
+        if refused.status != 503:
+            raise
+        return False
+
+
 @asynccontextmanager
 async def connecting(relay: RelayProcess) -> AsyncGenerator[list[float], None]:
     """The seconds that each subscription took to open, one every 50 ms; one that fails ends the test.
@@ -38,26 +51,17 @@ async def connecting(relay: RelayProcess) -> AsyncGenerator[list[float], None]:
     """
     took: list[float] = []
 
-    async def is_open() -> bool:
-        try:
-            async with connect(relay.api):
-                return True
-        except Refused as refused:
-            if refused.status != 503:  # which says to come again: its worker left just after it had accepted
-                raise
-            return False
-
     async def open_one() -> None:
         began = trio.current_time()
         try:
-            while not await is_open():
+            while not await opens(relay.api):
                 pass
         finally:  # also when nobody has answered up to the end of the test
             took.append(trio.current_time() - began)
 
     async def stay() -> None:
-        async with connect(relay.api):
-            await trio.sleep_forever()
+        while not await opens(relay.api, inf):
+            pass
 
     async with trio.open_nursery() as nursery:
         for _ in range(STANDING_CONSUMERS):

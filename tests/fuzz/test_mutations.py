@@ -14,8 +14,7 @@ import pytest
 from relay.ingest.pipeline import Unfit, judge_event, read_message
 from relay.protocol.diddoc import normalise_host, parse_did_document
 from relay.protocol.errors import FramingError
-from relay.verify.chain import NO_ACCOUNT, HostView
-from relay.verify.identity import Identity
+from relay.verify.facts import NO_ACCOUNT, Facts, HostView, Identity
 from relay.verify.modes import STRICT
 from relay.verify.verdict import Accept, Drop
 from relay.world.accounts import Document
@@ -82,7 +81,7 @@ def passes(message: bytes, identity: Identity) -> bool:
     if read[0].did != identity.did:
         return False  # another account: the host check has no document of it here, and would refuse
     host = HostView(1, identity.host or "", 0, STRICT)
-    verdict = judge_event(read[0], identity, NO_ACCOUNT, host, 2_000_000_000_000, refreshed=True)
+    verdict = judge_event(read[0], Facts(identity, NO_ACCOUNT, host, 2_000_000_000_000, refreshed=True))
     assert isinstance(verdict, Accept | Drop)
     return isinstance(verdict, Accept)
 

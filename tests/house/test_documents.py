@@ -8,8 +8,9 @@ from typing import Any
 from relay.app import config, keydocs
 from relay.app.keys import KEYS
 from relay.app.settings import RelaySettings
+from relay.observe import labels
 from relay.observe.metrics import Metrics
-from tests.house.sources import ROOT, name_of, project_files
+from tests.house.sources import ROOT, modules, name_of, project_files
 from tests.support.shared import shared_dir
 
 # Fixed by interface.md: dashboards and alerts of others depend on them.
@@ -73,6 +74,7 @@ INNER_FIELDS = {
 }
 
 _MACHINE_PATH = re.compile(rb"/(work|farm|root)/|/tmp/[a-z]+/|/home/[a-z]+/")
+_PAPER = re.compile(r"(?<!/ \")\b[a-z]+\.md\b|\b(?i:checklist(?= [0-9])|design section|reference table)")
 _HOST_IN_LOCK = re.compile(r"://|index-url|registry")
 
 
@@ -105,6 +107,18 @@ def test_metrics_named_in_full_by_the_interface_are_ours() -> None:
     named = set(re.findall(r"`(relay_[a-z_]+[a-z])(?:\{[a-z,]+\})?`", section))
 
     assert named - set(families()) == set()
+
+
+def test_alerts_name_metrics_labels_and_jobs_that_there_are() -> None:
+    """Of a misspelt one Prometheus says nothing: the alert never fires."""
+    expressions = "\n".join(re.findall(r"expr: (.*)", (ROOT / "deploy/alerts.yml").read_text()))
+    selected = re.findall(r'(\w+)!?="([^"]*)"', expressions)
+    known = {word for group in vars(labels).values() if isinstance(group, tuple) for word in group}
+    jobs = re.findall(r"job_name: (\S+)", (ROOT / "deploy/prometheus.yml").read_text())
+
+    assert set(re.findall(r"relay_\w+", expressions)) - set(families()) == set()
+    assert {value for label, value in selected if label != "job"} - known == set()
+    assert {value for label, value in selected if label == "job"} == set(jobs)
 
 
 def test_the_page_of_keys_is_what_the_code_says() -> None:
@@ -145,9 +159,23 @@ def test_no_file_names_a_place_of_one_machine() -> None:
     assert found == []
 
 
+def papers_in(text: str) -> set[str]:
+    """The papers outside the repository that a text cites; a file that it opens is none."""
+    return {word.lower() for word in _PAPER.findall(text)}
+
+
+def test_every_paper_that_is_cited_is_introduced() -> None:
+    cited = set().union(*(papers_in(path.read_text()) for path in modules("relay", "tests", "benchmarks")))
+    rows = re.findall(r'^\| ".*" \|', (ROOT / "README.md").read_text(), re.MULTILINE)
+
+    assert cited == papers_in("\n".join(rows))
+
+
 def test_lock_files_pin_by_hash_and_name_no_host() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
-        text = (ROOT / name).read_text()
+    locks = sorted(ROOT.glob("*.lock"))
+    assert [path.name for path in locks] == ["requirements-browser.lock", "requirements-dev.lock", "requirements.lock"]
+    for path in locks:
+        text = path.read_text()
         pinned = re.findall(r"^[A-Za-z0-9_.-]+==[^ ]+", text, re.MULTILINE)
 
         assert pinned

@@ -23,7 +23,7 @@ BULKHEADS = {
 }
 
 _NOQA = re.compile(r"#\s*noqa(?P<rest>.*)")
-_NOQA_SPOKEN = re.compile(r": [A-Z]+[0-9]+(, ?[A-Z]+[0-9]+)*\s+(-{1,2}|#)\s*\S.+")
+_NOQA_SPOKEN = re.compile(r": [A-Z]+[0-9]+(, ?[A-Z]+[0-9]+)* -- \S.+")
 _IGNORE = re.compile(r"#\s*type:\s*ignore(?P<rest>.*)")
 _IGNORE_SPOKEN = re.compile(r"\[[a-z-]+(, ?[a-z-]+)*\]\s+#\s*\S.+")
 
@@ -136,10 +136,29 @@ def test_every_suppression_gives_its_code_and_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["x = 1  # noqa", "x = 1  # noqa: S101", "x = 1  # type: ignore", "x  # type: ignore[a]"]
+    "line",
+    [
+        "x = 1  # noqa",
+        "x = 1  # noqa: S101",
+        "x = 1  # noqa: S101 - why",
+        "x = 1  # noqa: S101  # why",
+        "x = 1  # type: ignore",
+        "x  # type: ignore[a]",
+    ],
 )
 def test_a_planted_suppression_is_caught(line: str) -> None:
     assert list(unspoken(line)) == [line]
+
+
+def test_every_module_calls_its_logger_by_the_same_name() -> None:
+    found = {
+        f"{name_of(path)}: {ast.unparse(node)}"
+        for path in modules("relay")
+        for node in tree_of(path).body
+        if isinstance(node, ast.Assign) and re.match(r"(?!_log = ).*\bget_logger\(", ast.unparse(node))
+    }
+
+    assert found == set()
 
 
 def test_signals_are_received_in_one_place() -> None:

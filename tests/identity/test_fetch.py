@@ -10,9 +10,10 @@ import trio
 
 from relay.identity.fetch import DOCUMENT_BYTES_MAX, DidFault, DidGone, DirectoryFault, DocumentSource, LookupFault
 from relay.identity.settings import IdentitySettings
+from relay.net.connection import Site
 from relay.net.dial import Dialer
+from relay.net.exchange import Request, Response
 from relay.net.http import HttpClient
-from relay.net.server import Request, Response, Site
 from relay.world.accounts import did_document
 from relay.world.directory import Directory
 from relay.world.loopback import serve_on_loopback

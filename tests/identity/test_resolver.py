@@ -8,11 +8,12 @@ import trio
 import trio.testing
 
 from relay.identity.fetch import DidFault, DidGone, DirectoryFault, LookupFault
+from relay.identity.lookup import LookupOutcome
 from relay.identity.negative import ENTRIES_PER_HOST_MAX
-from relay.identity.resolver import GONE_CONFIRM_SECONDS, REFRESHES_PER_DID_BURST, LookupOutcome, Resolver
+from relay.identity.resolver import GONE_CONFIRM_SECONDS, Resolver
 from relay.identity.settings import IdentitySettings
 from relay.protocol.diddoc import DidDocument
-from relay.verify.identity import Identity
+from relay.verify.facts import Identity
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 HOUR_MS = 3_600_000
@@ -282,45 +283,6 @@ async def test_down_is_when_half_of_the_last_lookups_failed_at_the_directory(nur
     assert seen == [False, False, False, True, True, False]
 
 
-async def test_forced_refreshes_are_bounded_per_did_and_per_host(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Checklist 138, 164."""
-    settings = replace(IdentitySettings(), refresh_per_minute=8)
-    resolver = await started(nursery, Directory(), Clock(), settings=settings)
-
-    granted = [resolver.refresh_wait_seconds(DID, "a.example.com") for _ in range(10)]
-    assert granted == [0.0] * REFRESHES_PER_DID_BURST + [None] * (10 - REFRESHES_PER_DID_BURST)
-    waits = [resolver.refresh_wait_seconds(f"did:plc:{n}", "b.example.com") for n in range(10)]
-    assert waits[:8] == [0.0] * 8
-    assert waits[8:] == [pytest.approx(7.5), pytest.approx(15.0)]
-
-    autojump_clock.jump(61)
-    again = [resolver.refresh_wait_seconds(DID, "a.example.com") for _ in range(2)]
-    assert again == [0.0, None]
-
-
-async def test_nobody_uses_up_the_refreshes_of_another_host(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    resolver = await started(nursery, Directory(), Clock())
-    while resolver.refresh_wait_seconds(DID, "hostile.example.com") is not None:
-        pass
-
-    assert resolver.refresh_wait_seconds(DID, "home.example.com") == 0.0
-
-
-async def test_a_stale_document_is_never_used_for_want_of_a_budget(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    """It is waited for, longer each time a host marks it over and over."""
-    resolver = await started(nursery, Directory(), Clock())
-    waits = [resolver.stale_wait_seconds(DID, "a.example.com") for _ in range(REFRESHES_PER_DID_BURST + 2)]
-
-    assert waits[:REFRESHES_PER_DID_BURST] == [0.0] * REFRESHES_PER_DID_BURST
-    assert waits[REFRESHES_PER_DID_BURST:] == [pytest.approx(60), pytest.approx(120)]
-
-
 async def test_what_was_asked_before_a_change_does_not_count_as_fresh(nursery: trio.Nursery) -> None:
     """A lookup under way when the `#identity` comes may answer with what was so before it."""
     directory, clock = Directory(), Clock()
@@ -341,6 +303,102 @@ async def test_what_was_asked_before_a_change_does_not_count_as_fresh(nursery: t
 
     assert answers[0].stale
     assert not (await resolver.resolve(DID)).stale
+
+
+async def test_an_announcement_of_the_host_that_the_answer_names_makes_it_stale(nursery: trio.Nursery) -> None:
+    """Nothing was known of the DID while the answer was on its way; what other hosts say of it does not count."""
+    directory, clock = Directory(), Clock()
+    directory.gate = trio.Event()
+    resolver = await started(nursery, directory, clock)
+    answers: dict[str, Identity] = {}
+
+    async def ask(did: str) -> None:
+        answers[did] = await resolver.resolve(did)
+
+    async with trio.open_nursery() as asking:
+        for did, host in (("did:plc:a", "pds.example.com"), ("did:plc:b", "elsewhere.example.com")):
+            directory.publish(did, "pds.example.com")
+            asking.start_soon(ask, did)
+            await trio.testing.wait_all_tasks_blocked()
+            resolver.announced(did, host)
+        directory.gate.set()
+
+    assert answers["did:plc:a"].stale
+    assert not answers["did:plc:b"].stale
+
+
+async def test_a_lookup_that_began_before_an_event_does_not_answer_for_it(nursery: trio.Nursery) -> None:
+    """It is waited for, and then the directory is asked again."""
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "old.example.com")
+    directory.gate = trio.Event()
+    resolver = await started(nursery, directory, clock)
+    answers: list[Identity] = []
+
+    async def ask(reads: int) -> None:
+        answers.append(await resolver.resolve(DID, reads))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask, resolver.reads)
+        await trio.testing.wait_all_tasks_blocked()
+        asking.start_soon(ask, resolver.reads)
+        await trio.testing.wait_all_tasks_blocked()
+        first, directory.gate = directory.gate, trio.Event()
+        first.set()
+        await trio.testing.wait_all_tasks_blocked()
+        directory.publish(DID, "new.example.com")
+        directory.gate.set()
+
+    assert [answer.host for answer in answers] == ["old.example.com", "new.example.com"]
+    assert directory.asked == [DID, DID]
+
+
+async def test_a_document_is_newer_than_the_events_that_came_before_it_was_asked_for(nursery: trio.Nursery) -> None:
+    """And stays so for them when something is announced after that."""
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock)
+    before = resolver.reads
+    await resolver.resolve(DID)
+    after = resolver.reads
+    resolver.mark_stale(DID)
+
+    assert [resolver.was_read_since(DID, reads) for reads in (before, after)] == [True, False]
+
+
+async def test_a_row_of_another_worker_does_not_take_off_a_mark(nursery: trio.Nursery) -> None:
+    """That worker may have asked before the change was announced here."""
+    directory, clock, rows = Directory(), Clock(), dict[str, Identity]()
+    directory.publish(DID, "pds.example.com")
+    resolver = await started(nursery, directory, clock, rows.get)
+    before = resolver.reads
+    remembered = await resolver.resolve(DID)
+    resolver.mark_stale(DID)
+    rows[DID] = remembered._replace(fetched_ms=remembered.fetched_ms + 1)
+
+    assert resolver.reread(DID) == rows[DID]._replace(stale=True)
+    assert not resolver.was_read_since(DID, before)
+
+
+async def test_a_document_is_as_old_as_the_question(nursery: trio.Nursery) -> None:
+    """Of two workers that ask at about the same time, the one that asked later has the newer document."""
+    directory, clock = Directory(), Clock()
+    directory.publish(DID, "pds.example.com")
+    directory.gate = trio.Event()
+    resolver = await started(nursery, directory, clock)
+    asked_ms = clock.ms
+    answers: list[Identity] = []
+
+    async def ask() -> None:
+        answers.append(await resolver.resolve(DID))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.ms += 4_000
+        directory.gate.set()
+
+    assert answers[0].fetched_ms == asked_ms
 
 
 async def test_a_did_given_up_is_forgotten_after_its_time_and_within_its_bound(nursery: trio.Nursery) -> None:

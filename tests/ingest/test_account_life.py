@@ -9,7 +9,7 @@ import trio.testing
 from relay.crawl.repostatus import CHECKS_PER_MINUTE_PER_HOST
 from relay.identity.resolver import GONE_CONFIRM_SECONDS
 from relay.store.store import Store
-from relay.verify.chain import effective_status
+from relay.verify.facts import effective_status
 from relay.world.accounts import Account
 from relay.world.messages import account_message, identity_message
 from relay.world.network import Emission

@@ -16,7 +16,7 @@ from relay.protocol.frame import MessageFrame, account_frame
 from relay.store.batch import Appended, Batch, HostMark, Item
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.chain import NO_ACCOUNT, AccountState
+from relay.verify.facts import NO_ACCOUNT, AccountState
 from tests.support.log_reader import LogReader
 
 NOW_MS = 1_700_000_000_000
@@ -75,7 +75,7 @@ class Bench:
         self.origin.place.receive(seq)
         state = account._replace(host_id=self.origin.host_id, upstream_seq=seq)
         item = Item(did, account.version, state, account_frame(did, NOW_MS, True, None), self.origin.host_id, seq)
-        pending = Pending(AccountEvent(seq, did, True, None), MessageFrame("#account", {}), 100, trio.current_time())
+        pending = Pending(AccountEvent(seq, did, True, None), MessageFrame("#account", {}), 100, 0)
         self.batcher.put(Entry(item, pending, self.origin))
 
     def elsewhere(self, did: str) -> None:

@@ -11,7 +11,7 @@ from relay.ingest.lanes import Pending
 from relay.protocol.events import AccountEvent
 from relay.protocol.frame import MessageFrame, account_frame
 from relay.store.batch import Item
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 NOW_MS = 1_700_000_000_000
 DIDS = [f"did:plc:{letter * 24}" for letter in "abc"]
@@ -38,7 +38,7 @@ def item(did: str, number: int, *, emits: bool = True) -> Item:
 
 
 def entry(did: str, number: int, frame_bytes: int) -> Entry:
-    pending = Pending(AccountEvent(number, did, True, None), MessageFrame("#account", {}), frame_bytes, 0.0)
+    pending = Pending(AccountEvent(number, did, True, None), MessageFrame("#account", {}), frame_bytes, 0)
     return Entry(item(did, number), pending, cast("Origin", None))  # a queue tells nobody
 
 

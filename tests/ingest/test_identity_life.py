@@ -88,6 +88,29 @@ async def test_a_directory_that_lags_behind_a_migration(tmp_path: Path, autojump
         assert worker.dropped() == {}
 
 
+@pytest.mark.parametrize("lacks", ["service", "verificationMethod"])
+async def test_a_directory_that_lags_behind_a_document_made_whole(
+    lacks: str, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """What a document lacks, PDS or key, it may lack for a moment only, when its host says that it changed."""
+    async with country(tmp_path) as (here, (worker,)):
+        (anna,) = await alive(here, worker)
+        directory = here.network.directory
+        whole = did_document(anna, "https://pds0.example.com")
+        directory.put(anna.did, {**whole, lacks: []})
+        await worker.resolver.resolve(anna.did)
+        directory.lag()
+        directory.put(anna.did, whole)
+        here.send(worker, announces(here, anna.did), write(here, anna))
+        await trio.sleep(3)
+        assert "commit" not in here.story(anna.did)[4:]
+        directory.catch_up()
+        await worker.settled()
+
+        assert here.story(anna.did)[4:] == ["identity", "commit"]
+        assert worker.dropped() == {}
+
+
 async def test_a_directory_that_does_not_catch_up_holds_nobody_for_long(tmp_path: Path, autojump_clock: Clock) -> None:
     """What it contradicts is dropped in the end, and other accounts never wait."""
     async with country(tmp_path) as (here, (worker,)):

@@ -10,7 +10,7 @@ import trio.testing
 from relay.ingest.lanes import Pending
 from relay.store.batch import Batch
 from relay.store.store import Store
-from relay.verify.chain import NO_ACCOUNT, AccountState
+from relay.verify.facts import NO_ACCOUNT, AccountState
 from relay.verify.modes import LENIENT, RATCHET, STRICT
 from relay.verify.verdict import Accept, Drop, Reason
 from relay.world.messages import Message, account_message, identity_message
@@ -36,7 +36,7 @@ def received(made: Bench, scene: Scene, message: Message) -> Pending:
     """The message as it stands before the judge: in flight."""
     event, frame = scene.received(message)
     made.judge.place.receive(event.seq)
-    return Pending(event, frame, 100, trio.current_time())
+    return Pending(event, frame, 100, 0)
 
 
 def account(made: Bench, store: Store, did: str) -> AccountState:

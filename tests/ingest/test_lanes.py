@@ -10,7 +10,7 @@ ANNA, BERT = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbb
 
 
 def pending(seq: int, frame_bytes: int = 10) -> Pending:
-    return Pending(IdentityEvent(seq, ANNA, None), MessageFrame("#identity", {}), frame_bytes, 0.0)
+    return Pending(IdentityEvent(seq, ANNA, None), MessageFrame("#identity", {}), frame_bytes, 0)
 
 
 def test_lane_returns_refused_events_to_its_head_in_order() -> None:
@@ -68,3 +68,17 @@ def test_one_full_lane_is_enough_to_stop_reading(items_max: int, bytes_max: int)
     lanes[ANNA].pop()
 
     assert [*found, lanes.is_full] == [False, True, False]
+
+
+def test_who_is_hurried() -> None:
+    """The lanes that are full, or all there are; one that opens again takes its time again."""
+    lanes = Lanes(lambda _: None, items_max=1, bytes_max=1 << 20)
+    lanes.open(ANNA).push(pending(1))
+    lanes.open(BERT)
+    lanes.hurry(all_of_them=False)
+    found = [lanes[ANNA].hurried.is_set(), lanes[BERT].hurried.is_set()]
+    lanes.hurry(all_of_them=True)
+    found.append(lanes[BERT].hurried.is_set())
+    lanes.close(BERT)
+
+    assert [*found, lanes.open(BERT).hurried.is_set()] == [True, False, True, False]

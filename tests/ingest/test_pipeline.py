@@ -3,11 +3,10 @@
 import pytest
 
 from relay.ingest.pipeline import judge_event, outgoing
-from relay.verify.chain import NO_ACCOUNT
 from relay.verify.verdict import Accept
 from relay.world.dagcbor import cid_of
 from relay.world.repo import Write
-from tests.support.scene import HOME, NOW_MS, Scene
+from tests.support.scene import NOW_MS, Scene
 from tests.world.slices import read_car, read_frame
 
 RECORDS = {
@@ -25,7 +24,7 @@ def test_records_go_out_byte_for_byte(record: bytes) -> None:
     scene = Scene()
     message = scene.account.repo.commit([Write("com.example.note/a", record)], scene.account.key, NOW_MS)
     event, frame = scene.received(message)
-    verdict = judge_event(event, scene.identity(), NO_ACCOUNT, HOME, NOW_MS, refreshed=True)
+    verdict = judge_event(event, scene.facts())
     assert isinstance(verdict, Accept), verdict
     _, payload = read_frame(outgoing(event, frame, verdict.state).with_seq(7))
 

@@ -18,7 +18,7 @@ from relay.protocol.frame import MessageFrame
 from relay.store.batch import Batch, Item
 from relay.store.hosts import HostRow
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 from relay.world.messages import identity_message
 from relay.world.times import datetime_text
 from tests.support.bench import Bench, store_of_home

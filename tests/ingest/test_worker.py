@@ -8,7 +8,8 @@ from pathlib import Path
 import trio
 
 from relay.crawl.roster import owner_of
-from relay.net.server import Request, Response, Site, json_response
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response, json_response
 from relay.verify.verdict import Reason
 from relay.world.accounts import did_document, new_account
 from relay.world.directory import Directory

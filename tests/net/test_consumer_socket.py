@@ -10,9 +10,9 @@ import pytest
 import trio
 import trio.testing
 
-from relay.net.chatter import FRAMES_BURST
 from relay.net.consumer_socket import CLIENT_READ_BYTES, ConsumerSocket, accept_consumer
 from relay.net.errors import ConnectionClosed, PeerSilent
+from relay.net.flood import FRAMES_BURST
 from relay.net.subscription_socket import open_subscription
 from relay.net.websocket import link_nursery
 from tests.net.frames import (
@@ -144,7 +144,7 @@ async def test_a_flood_is_read_no_further(flood: bytes, autojump_clock: trio.tes
         nursery.start_soon(read)
         async with accept_consumer(ours, upgrade_request()) as consumer:
             await trio.testing.wait_all_tasks_blocked()
-            assert consumer.says_too_much
+            assert consumer.is_flooding
             await consumer.send_messages(frame(BINARY, b"still"))
             await consumer.close(1008, "flooding")
         nursery.cancel_scope.cancel()

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from relay.net.connection import Site
 from relay.net.control import ask
 from relay.net.errors import BodyTooLarge, DialFailed, HttpStatus, NetTimeout
-from relay.net.server import Request, Response, Site, serve_http
+from relay.net.exchange import Request, Response
+from relay.net.server import serve_http
 
 
 async def answer(request: Request) -> Response:

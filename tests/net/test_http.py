@@ -186,6 +186,24 @@ async def test_pooled_connections_are_recycled_after_a_minute(autojump_clock: tr
         nursery.cancel_scope.cancel()
 
 
+async def test_requests_at_once_recycle_the_same_connections(autojump_clock: trio.testing.MockClock) -> None:
+    """Each of them finds all that are too old, and closing takes a moment in which the others look."""
+    listener = MemoryListener()
+    server = Scripted()
+    http = HttpClient(MemoryOpener(listener), "test")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, server, [listener])
+        for pause in (0, 61):
+            await trio.sleep(pause)
+            async with trio.open_nursery() as requests:
+                for _ in range(3):
+                    requests.start_soon(partial(get, http, "http://plc.test/x", slots=3))
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.closed == 3
+        assert server.connections > 3
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_reply_with_bytes_nobody_asked_for_ends_its_connection(serve: Serve, http: HttpClient) -> None:
     """They would be taken for the answer to the next request."""
     server = Scripted(OK + response(body=b"forged"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.net.proxies import LOOPBACK, client_address, is_trusted, parse_networks
+from relay.net.proxies import LOOPBACK, address_group, client_address, is_trusted, parse_networks
 
 PROXIES = parse_networks(["127.0.0.1", "10.0.0.0/8", "2001:db8::/64"])
 
@@ -44,3 +44,11 @@ def test_loopback_of_both_families_is_trusted_by_default() -> None:
 def test_a_bad_network_is_named() -> None:
     with pytest.raises(ValueError, match="proxy"):
         parse_networks(["127.0.0.1", "proxy"])
+
+
+def test_what_counts_as_one_address() -> None:
+    """An IPv6 client owns its /64; a mapped IPv4 address is the IPv4 one; what is no address is itself."""
+    assert address_group("192.0.2.7") == "192.0.2.7" == address_group("::ffff:192.0.2.7")
+    assert address_group("2001:db8:1:2:3::4") == address_group("2001:db8:1:2:ffff::1")
+    assert address_group("2001:db8:1:2::1") != address_group("2001:db8:1:3::1")
+    assert address_group("unix") == "unix"

@@ -9,28 +9,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+import h11
 import pytest
 import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.net.connection import Connection
-from relay.net.server import (
-    LOOPBACK,
-    TURNS,
-    HttpEvent,
-    Limits,
-    Networks,
-    Request,
-    Response,
-    Site,
-    Upgrade,
-    error_response,
-    json_response,
-    parse_networks,
-    serve_http,
-)
+from relay.net.connection import Connection, HttpEvent, Limits, Site
+from relay.net.exchange import Request, Response, Upgrade, error_response, json_response
+from relay.net.heads import request_of
+from relay.net.proxies import LOOPBACK, Networks, parse_networks
+from relay.net.server import TURNS, serve_http
 from tests.net.loopback import MemoryListener
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -579,7 +569,7 @@ class Passes(trio.abc.Instrument):
 
     number = 0
 
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - as trio calls it
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 -- as trio calls it
         self.number += 1
 
 
@@ -695,6 +685,41 @@ async def test_a_head_request_closes_the_pieces_unread(start: Start) -> None:
 
     assert data.startswith(b"HTTP/1.1 200")
     assert data.endswith(b"\r\n\r\n")
+
+
+async def begun(body: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Its first piece taken, so that closing it is heard of."""
+    await anext(body)
+    return body
+
+
+async def test_pieces_are_closed_where_their_head_cannot_be_sent(start: Start) -> None:
+    closed: list[str] = []
+
+    async def answer(request: Request) -> Response:
+        return Response(200, (("X", "a\r\nb"),), await begun(pieces(b"a", b"b", closed=closed)))
+
+    relay = await start(answer)
+
+    assert status_of(await talk(relay, GET)) == 500
+    assert closed == ["closed"]
+
+
+async def test_pieces_are_closed_where_nobody_takes_their_head(autojump_clock: trio.testing.MockClock) -> None:
+    closed: list[str] = []
+
+    async def answer(request: Request) -> Response:
+        return Response(200, (), await begun(pieces(b"a", b"b", closed=closed)))
+
+    async with trio.open_nursery() as nursery:
+        relay = Relay(nursery, answer)
+        relay.memory = MemoryListener(lockstep=True)
+        stream = (await relay.listen()).memory.connect()
+        await stream.send_all(GET)
+        await trio.sleep(SMALL.send_seconds + 1)
+        nursery.cancel_scope.cancel()
+
+    assert (closed, relay.events) == (["closed"], ["send_timeout"])
 
 
 async def test_a_stream_ends_when_its_client_leaves_even_in_silence(start: Start) -> None:
@@ -852,6 +877,27 @@ async def test_forwarded_addresses_count_only_from_trusted_proxies(start: Start)
     assert b'"client":"127.0.0.1"' in await talk(strict, forwarded)
 
     assert strict.events == ["forwarded_untrusted"]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "claims", "is_secure"),
+    [
+        (LOOPBACK, [b"https"], True),
+        (LOOPBACK, [b"HTTPS"], True),
+        (LOOPBACK, [b"http", b"https"], True),
+        (LOOPBACK, [b"https", b"http"], False),  # what stands left is a stranger's
+        (LOOPBACK, [b"https, http"], False),
+        (LOOPBACK, [], False),
+        (parse_networks(["10.0.0.0/8"]), [b"https"], False),
+    ],
+)
+def test_tls_is_believed_of_trusted_proxies_only(proxies: Networks, claims: list[bytes], is_secure: bool) -> None:
+    """A stranger's word about itself is not even seen by who answers."""
+    fields = [(b"Host", b"x"), *((b"X-Forwarded-Proto", claim) for claim in claims), (b"X-Forwarded-For", b"1.1.1.1")]
+    request = request_of(h11.Request(method="GET", target="/", headers=fields), b"", "127.0.0.1", proxies)
+
+    assert request.is_secure == is_secure
+    assert ("x-forwarded-for" in request.headers) == (proxies is LOOPBACK)
 
 
 async def test_unix_sockets_are_served_too(nursery: trio.Nursery, tmp_path: Path) -> None:

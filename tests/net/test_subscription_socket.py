@@ -123,7 +123,7 @@ async def test_request_and_answer() -> None:
     [
         ("ws://h.example", ("h.example", 80, False), b"h.example"),
         ("ws://h.example:2583/x", ("h.example", 2583, False), b"h.example:2583"),
-        ("wss://h.example:443/", ("h.example", 443, True), b"h.example"),
+        ("WSS://H.example:443/", ("h.example", 443, True), b"h.example"),
         ("ws://[::1]:2583/", ("::1", 2583, False), b"[::1]:2583"),
     ],
 )
@@ -146,7 +146,20 @@ async def test_address_of_a_url(url: str, asked: tuple[str, int, bool], host: by
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h.example/", "wss:///x", "ws://u:p@h.example/", "ws://h:99999/", "ws://ä.example"]
+    "url",
+    [
+        "http://h.example/",
+        "HTTPS://h.example/",
+        "h.example",
+        "wss:///x",
+        "ws://u:p@h.example/",
+        "ws://h:0/",
+        "ws://h:99999/",
+        "ws://ä.example",
+        "ws://h.example/a b",
+        "ws://h.example/\x01",
+        "ws://h.example/#f",
+    ],
 )
 async def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(HostRefused):

@@ -30,7 +30,7 @@ class _FailingStream(trio.abc.Stream):
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - the pieces are small
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 -- the pieces are small
         await self._requested.wait()
         if not self._pieces:
             raise self._error

@@ -37,7 +37,7 @@ def test_help_and_type_stand_once_and_before_the_samples() -> None:
 def test_labels_of_the_worker_keep_their_place_behind_role_and_worker() -> None:
     lines = lines_of(worker("ingest", 0), worker("ingest", 1))
 
-    assert [line for line in lines if line.startswith("relay_ingest_frames_received_total{")] == [
+    assert [line for line in lines if line.startswith("relay_ingest_frames_received_total{") and "#commit" in line] == [
         'relay_ingest_frames_received_total{role="ingest",worker="0",event="#commit"} 1.0',
         'relay_ingest_frames_received_total{role="ingest",worker="1",event="#commit"} 2.0',
     ]
@@ -83,14 +83,14 @@ def test_every_series_says_role_and_worker() -> None:
 def test_no_label_value_can_break_the_join(value: str) -> None:
     """Whatever a label holds (quotes, braces, line ends, a fake role), the sample gains exactly our two labels."""
     metrics = Metrics()
-    metrics.ingest.events_dropped.labels(value).inc()
+    metrics.http.requests.labels(value, "200").inc()
     before = next(
-        line for line in metrics.render().decode().split("\n") if line.startswith("relay_ingest_events_dropped")
+        line for line in metrics.render().decode().split("\n") if line.startswith("relay_http_requests_total{")
     )
 
     merged = merge([Exposition("ingest", 4, metrics.render())]).decode().split("\n")
 
-    after = [line for line in merged if line.startswith("relay_ingest_events_dropped")]
+    after = [line for line in merged if line.startswith("relay_http_requests_total{")]
     assert after == [before.replace("{", '{role="ingest",worker="4",', 1)]
 
 

@@ -125,3 +125,37 @@ def test_warnings_of_libraries_come_the_same_way() -> None:
 def test_unknown_words_are_refused(level: str, form: str) -> None:
     with pytest.raises(ValueError, match="logging takes"):
         logs.configure(level, form)
+
+
+def nested_failure(depth: int) -> Exception:
+    """A group within groups, each raised beside a local that must not be seen."""
+    inner = [nested_failure(depth - 1), nested_failure(depth - 1)] if depth else [ValueError("the leaf")]
+    return raised(ExceptionGroup("nested", inner))
+
+
+def raised(error: Exception) -> Exception:
+    """The same with a traceback, in whose frame there is a secret."""
+    password = "hunter" + "2"  # noqa: F841 -- what a traceback with locals would show
+    with pytest.raises(type(error)) as caught:
+        raise error
+    return caught.value
+
+
+@pytest.mark.parametrize("form", ["pretty", "json"])
+@pytest.mark.parametrize(
+    "error", [nested_failure(6), raised(ValueError("x" * 1_000_000 + " the leaf"))], ids=["deep", "wide"]
+)
+def test_a_failure_is_bounded_and_shows_no_local_variables(form: str, error: Exception) -> None:
+    stream = Terminal()
+    logs.configure(format=form, stream=stream)
+
+    for _ in range(10):
+        logs.get_logger("worker").error("worker_failed", exc_info=error)
+
+    text = stream.getvalue()
+    assert text.count("the leaf") >= 10
+    assert text.count("characters left out") == 10
+    assert len(text) <= 10 * (logs.TRACEBACK_CHARS_MAX + 1_000)
+    assert len(text.splitlines()) <= 10 * 100
+    assert "hunter2" not in text
+    assert "password" not in text

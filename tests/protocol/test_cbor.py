@@ -85,6 +85,8 @@ REFUSED = {
     "2**64-1": "1bffffffffffffffff",
     "-2**63-1": "3b8000000000000000",
     "-2**64": "3bffffffffffffffff",
+    "2**63 under the empty key": "a1601b8000000000000000",
+    "2**63 under the empty key of an inner map": "a16161a1601b8000000000000000",
     # CIDs (82, 89, 90)
     "no null byte": "d82a5824" + CID.hex(),
     "another first byte": "d82a582501" + CID.hex(),

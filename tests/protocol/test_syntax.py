@@ -290,6 +290,40 @@ def test_format_datetime_known_answers() -> None:
     assert syntax.format_datetime(1763801458007) == "2025-11-22T08:50:58.007Z"
 
 
+_DATETIME_SHAPE = (
+    r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,12})?(Z|[+-][0-2][0-9]:[0-5][0-9])"
+)
+
+
+@given(st.integers(-62135596800000, 253402300799999))
+def test_the_time_of_a_datetime_is_the_one_it_was_made_of(time_ms: int) -> None:
+    assert syntax.datetime_ms(syntax.format_datetime(time_ms)) == time_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ms"),
+    [
+        ("1970-01-01T01:30:00.0019+01:30", 1),
+        ("1969-12-31T23:59:59.999Z", -1),
+        ("0001-01-01T00:00:00+23:59", -62135596800000 - 86_340_000),
+        ("0000-12-31T23:59:59.999Z", -62135596800001),
+        ("0000-01-01T00:00:00Z", -62135596800000 - 366 * 86_400_000),
+        ("0000-02-29T00:00:00.5-23:59", -62135596800000 - 307 * 86_400_000 + 86_340_500),
+        ("9999-12-31T23:59:59.999Z", 253402300799999),
+        ("9999-12-31T23:59:59-23:59", 253402300799999),  # the last that can be written again
+    ],
+)
+def test_datetime_ms_known_answers(text: str, time_ms: int) -> None:
+    assert syntax.is_datetime(text)
+    assert syntax.datetime_ms(text) == time_ms
+
+
+@given(st.from_regex(_DATETIME_SHAPE, fullmatch=True))
+def test_every_valid_datetime_has_a_time(text: str) -> None:
+    if syntax.is_datetime(text):
+        assert syntax.datetime_ms(text) <= 253402300799999
+
+
 @pytest.mark.parametrize("check", [*CHECKS.values(), syntax.is_repo_path, syntax.is_supported_did, syntax.is_hostname])
 @pytest.mark.parametrize("text", ["a" * 200_000, "a." * 100_000, "a-" * 100_000, "did:web:" + "a." * 100_000, "\0", ""])
 def test_long_and_strange_strings_end_soon(check: Callable[[str], bool], text: str) -> None:

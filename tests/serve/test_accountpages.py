@@ -8,7 +8,7 @@ import pytest
 from relay.serve.accountpages import ROWS_PER_TXN, account_page
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 from tests.support.log_writer import START_MS, LogWriter, did_of
 
 ACCOUNTS = 2 * ROWS_PER_TXN + 50

@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from relay.crawl.settings import HostSettings
-from relay.net.server import Request, Response, Site, json_response
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response, json_response
 from relay.serve.crawlrequest import COSTLY_BURST
 from relay.serve.settings import ServeRoleSettings
 from relay.store.hosts import HostRow

@@ -6,8 +6,10 @@ import pytest
 import trio
 
 from relay.app.listening import bind_control
-from relay.app.post import WorkerStatus
-from relay.net.server import Request, Response, Site, json_response, serve_http
+from relay.app.slot import WorkerStatus
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response, json_response
+from relay.net.server import serve_http
 from relay.serve.crew import Crew, WorkerReport, judge
 
 

@@ -9,6 +9,7 @@ import trio.testing
 from relay.serve.settings import ConsumerSettings, ServeRoleSettings
 from tests.support.fake_consumer import PATH, Closed, FakeConsumer, Refused, connect, seq_of
 from tests.support.serving import LOG, Serving, request, serve
+from tests.support.until import until
 
 HOUR_MS = 3_600_000
 REQUEST = (
@@ -75,7 +76,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_nobody_else_notices(
     async with serve(tmp_path, stall_seconds=20) as serving, serving.connect(), serving.connect() as other:
         await flood(serving, other)
         began = trio.current_time()
-        while len(serving.worker.audience) == 2:  # noqa: ASYNC110 - nothing sets an event for it
+        while len(serving.worker.audience) == 2:  # noqa: ASYNC110 -- nothing sets an event for it
             await trio.sleep(1)
         assert serving.disconnects() == {"stalled": 1}
         assert trio.current_time() - began <= 25
@@ -236,10 +237,10 @@ def retire(serving: Serving) -> int:
 
 
 async def flood(serving: Serving, reader: FakeConsumer | None = None) -> None:
-    """Append 400 kB while `reader` keeps up with it."""
+    """Append 400 kB, part by part once the worker has taken in the last one, while `reader` keeps up with it."""
     for _ in range(8):
         seqs = serving.log.append(50, pad_bytes=1_000)
-        await trio.sleep(0.01)
+        await until(lambda: serving.worker.tail.hot.tip_seq == serving.log.tip)
         if reader is not None:
             assert [seq_of(frame) for frame in await reader.frames(50)] == seqs
 

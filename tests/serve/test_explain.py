@@ -19,8 +19,7 @@ from relay.serve.settings import ServeRoleSettings
 from relay.store.batch import Batch, DropNote, HostMark
 from relay.store.hosts import HostRow
 from relay.store.policy import DOMAIN_BAN, DomainBan, encoded
-from relay.verify.chain import AccountState
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Identity
 from relay.verify.reasons import explain
 from relay.verify.verdict import Reason
 from tests.support.log_writer import HOSTNAME, START_MS, did_of
@@ -53,6 +52,10 @@ async def test_a_host_is_told_what_becomes_of_its_events(tmp_path: Path) -> None
         serving.now_ms = START_MS + 100_000
         reply = await serving.get(f"/explain/host?hostname=https://{HOSTNAME.upper()}/")
 
+        serving.now_ms = START_MS
+        early = await serving.get(f"/explain/host?hostname={HOSTNAME}")
+
+    assert early.json["cursorLag"]["secondsAgo"] == 0  # our clock was set back since
     answer = reply.json
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.serve.pages import judge
+from relay.serve.pages import clock_doubts, judge
 from relay.serve.settings import ServeRoleSettings
+from relay.store.policy import CLOCK, ClockDoubt, encoded
 from relay.store.settings import LogSettings
 from relay.store.window import Window
 from tests.support.log_writer import START_MS
@@ -33,6 +34,35 @@ def test_every_reason_against_readiness_and_every_warning(
 ) -> None:
     found = judge(WINDOW, now_ms, free_bytes, SETTINGS)
     assert (len(found.reasons), len(found.warnings)) == (reasons, warnings)
+
+
+def test_reasons_say_what_is_known_in_units_for_people() -> None:
+    """A newest event beyond now does not tell whether the clock is wrong, or was."""
+    settings = ServeRoleSettings(tip_age_seconds_max=3600, disk_free_bytes_min=1 << 30)
+
+    assert judge(WINDOW, START_MS - 7_193_000, 500 << 20, settings).reasons == [
+        (
+            "the newest event lies 7193 s ahead of our clock: the clock is wrong, or was when it was appended;"
+            " retention by time is paused"
+        ),
+        "0.5 GiB are free on the disk, less than 1.0 GiB",
+    ]
+
+
+async def test_doubts_about_our_clock_are_warnings(tmp_path: Path) -> None:
+    async with serve(tmp_path) as serving:
+        assert clock_doubts(serving.store) == []
+        serving.store.note_policy(CLOCK, encoded(ClockDoubt(hosts=3, heard=4, stepped_ms=-7_200_000)))
+        reply = await serving.get("/_ready")
+
+    assert reply.status == 200
+    assert [line for line in reply.json["warnings"] if "our clock" in line] == [
+        (
+            "commits of 3 of the 4 hosts heard of late are dropped because they lie in our future (rev_in_future):"
+            " our clock is probably behind; set up NTP"
+        ),
+        "our clock was set back by 7200 s a few minutes ago",
+    ]
 
 
 def test_a_log_that_never_held_anything_is_ready() -> None:
@@ -109,6 +139,8 @@ async def test_raises_are_shown(tmp_path: Path) -> None:
     async with serve(tmp_path, log=raised) as serving:
         shown = (await serving.get("/window")).json["raises"]
         assert shown == [{"beforeSeq": before, "afterSeq": before + 1000}]
+        serving.log.append(2)
+        assert "events held    3 " in (await serving.get("/")).body.decode()
 
 
 async def test_the_front_page_says_how_to_subscribe(tmp_path: Path) -> None:
@@ -117,8 +149,17 @@ async def test_the_front_page_says_how_to_subscribe(tmp_path: Path) -> None:
         reply = await serving.get("/", Host="relay.example.com")
         assert reply.headers["content-type"].startswith("text/plain")
         text = reply.body.decode()
-        assert "wss://relay.example.com/xrpc/com.atproto.sync.subscribeRepos" in text
+        assert " ws://relay.example.com/xrpc/com.atproto.sync.subscribeRepos\n" in text
         assert "events held    7 " in text
+
+
+async def test_the_front_page_says_wss_behind_a_proxy_that_speaks_tls(tmp_path: Path) -> None:
+    """Which is believed from a trusted proxy only: anybody can send the header."""
+    for trusted, scheme in ((("127.0.0.0/8",), "wss"), (("10.0.0.0/8",), "ws")):
+        async with serve(tmp_path / scheme, ServeRoleSettings(log=LOG, trusted_proxies=trusted)) as serving:
+            for said, shown in (("https", scheme), ("http", "ws")):
+                text = (await serving.get("/", **{"X-Forwarded-Proto": said})).body.decode()
+                assert f" {shown}://relay.test/xrpc/" in text
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import multiformats
 import pytest
 
 from relay.store.batch import Batch
-from relay.verify.chain import AccountState
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Identity
 from tests.support.log_writer import HOSTNAME, START_MS, did_of
 from tests.support.serving import Reply, Serving, request, serve
 from tests.support.shared import shared_dir

@@ -8,10 +8,12 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.protocol.frame import iter_messages, message_header
+from relay.protocol.frame import MessageFrame, iter_messages, message_header, parse_frame
 from relay.serve.pieces import PIECE_BYTES_MAX, HotWindow, Piece, RecentReads, cut
+from relay.store.policy import PURGED
 from relay.store.read import LogSlice, Reader
 from tests.support.fake_consumer import FakeConsumer, connect
+from tests.support.log_writer import did_of
 from tests.support.serving import Serving, serve
 
 sizes = st.lists(st.sampled_from([0, 1, 125, 126, 5_000, 40_000, 65_535, 65_536, 200_000]), min_size=1, max_size=20)
@@ -117,16 +119,17 @@ async def test_replays_do_not_delay_the_tip(tmp_path: Path) -> None:
         held = len(serving.log.frames)
         replayed: list[int] = []
 
-        async def replay() -> None:
+        async def replay(task_status: trio.TaskStatus[None]) -> None:
             async with connect(serving.port, "?cursor=0") as consumer:
-                for _ in range(held):
+                await consumer.frames(1)
+                task_status.started()
+                for _ in range(held - 1):
                     await consumer.frames(1)
             replayed.append(held)
 
         async with connect(serving.port) as live, trio.open_nursery() as nursery:
             for _ in range(20):
-                nursery.start_soon(replay)
-            await trio.sleep(0.05)
+                await nursery.start(replay)
             for _ in range(5):
                 serving.log.append()
                 assert await live.seqs(1) == [serving.log.tip]
@@ -198,3 +201,24 @@ async def _follows(serving: Serving) -> None:
     async with connect(serving.port) as consumer:
         serving.log.append()
         assert await consumer.seqs(1) == [serving.log.tip]
+
+
+async def test_what_a_worker_holds_in_memory_is_purged_too(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A consumer that comes with a cursor after the purge gets what the log holds by then, operator or not."""
+    async with serve(tmp_path) as serving:
+        store = serving.store
+        (seq,) = serving.log.append(1, pad_bytes=100)
+        async with serving.connect(f"?cursor={seq - 1}") as consumer:
+            assert await consumer.frames(1) == [serving.log.frames[seq]]
+        for name in store.seal():
+            assert store.purge_segment(name, (did_of(0),))
+        store.set_policy(PURGED, b"1")
+        await trio.sleep(3)
+        async with serving.connect(f"?cursor={seq - 1}") as consumer:
+            (purged,) = await consumer.frames(1)
+
+    frame = parse_frame(purged)
+    assert isinstance(frame, MessageFrame)
+    assert (frame.payload["seq"], frame.payload["status"], "pad" in frame.payload) == (seq, "takendown", False)

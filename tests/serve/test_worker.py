@@ -11,7 +11,7 @@ import trio.testing
 
 from relay.net.exchange import Request
 from relay.observe.metrics import Metrics
-from relay.serve.audience import Audience, Visitor, address_group
+from relay.serve.audience import Audience, Visitor
 from relay.serve.crew import Crew
 from relay.serve.pages import Pages
 from relay.serve.settings import ConsumerSettings, ServeRoleSettings, limits_share, places_share
@@ -161,14 +161,6 @@ def test_workers_share_limits_and_number_their_consumers_apart(tmp_path: Path) -
                 numbers.add(seat.number)
     store.close()
     assert len(numbers) == 12
-
-
-def test_what_counts_as_one_address() -> None:
-    """An IPv6 client owns its /64; a mapped IPv4 address is the IPv4 one; what is no address is itself."""
-    assert address_group("192.0.2.7") == "192.0.2.7" == address_group("::ffff:192.0.2.7")
-    assert address_group("2001:db8:1:2:3::4") == address_group("2001:db8:1:2:ffff::1")
-    assert address_group("2001:db8:1:2::1") != address_group("2001:db8:1:3::1")
-    assert address_group("unix") == "unix"
 
 
 async def test_health_says_so_when_the_store_cannot_be_read(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from functools import partial
 import trio
 import trio.testing
 
+from relay.net.connection import Site
 from relay.net.errors import DialFailed
-from relay.net.server import Site, serve_http
+from relay.net.server import serve_http
 
 
 class Listener(trio.abc.Listener[trio.abc.Stream]):

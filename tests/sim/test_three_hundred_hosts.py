@@ -22,7 +22,7 @@ from relay.identity.settings import IdentitySettings
 from relay.ingest.settings import IngestRoleSettings, IngestSettings
 from relay.ingest.worker import Worker
 from relay.net.consumer_socket import ConsumerSocket
-from relay.net.server import Response
+from relay.net.exchange import Response
 from relay.observe.metrics import Metrics
 from relay.protocol.syntax import format_datetime
 from relay.serve.explainhost import describe_host

@@ -8,7 +8,7 @@ from relay.protocol.frame import MessageFrame, account_frame, iter_messages, par
 from relay.store.batch import Batch, HostMark, Item
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 REV = "3jzfcijpj2z2a"
 NOW_MS = 1_700_000_000_000

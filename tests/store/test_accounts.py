@@ -1,13 +1,16 @@
 """Account rows: packing, the count of accounts a host has, and the queue of throttled ones."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.store.accounts import pack_account, standing, unpack_account, version_of
+from relay.store.accounts import pack_account, read_accounts, standing, unpack_account, version_of
 from relay.store.errors import Corrupt
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.account import is_deleted
+from relay.verify.facts import AccountState
 from tests.store.batches import batch, did, item, mark, row
 
 NOTHING_OR_DIGEST = st.just(b"") | st.binary(min_size=32, max_size=32).filter(any)
@@ -33,7 +36,7 @@ def test_a_row_gives_back_what_was_packed(state: AccountState) -> None:
     packed = pack_account(state, state.version)
     assert unpack_account(packed) == state
     assert version_of(packed) == state.version
-    assert standing(packed) == (state.host_id, state.upstream_status != "deleted", state.local_status == "throttled")
+    assert standing(packed) == (state.host_id, not is_deleted(state), state.local_status == "throttled")
 
 
 @given(STATES, STATUSES)
@@ -41,9 +44,30 @@ def test_a_row_of_a_known_status_has_at_most_110_bytes(state: AccountState, stat
     assert len(pack_account(state._replace(upstream_status=status), 1)) <= 110
 
 
-def test_a_short_row_is_corrupt() -> None:
+@given(st.binary(max_size=120) | st.binary(min_size=107, max_size=107))
+def test_any_bytes_are_a_row_or_corrupt(data: bytes) -> None:
+    """Doubt about our own data has one name, whatever is wrong with it."""
+    for read in (unpack_account, standing):
+        with contextlib.suppress(Corrupt):
+            read(data)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(12, 0x07), (13, 0x04), (14, 0xFF)], ids=["upstream status", "local status", "rev"]
+)
+def test_a_row_with_one_byte_that_cannot_be_is_corrupt(place: int, value: int) -> None:
+    packed = bytearray(pack_account(row(), 1))
+    packed[place] = value
+
+    with pytest.raises(Corrupt, match=r"^account row: "):
+        unpack_account(bytes(packed))
+
+
+def test_a_row_that_was_cut_off_is_corrupt() -> None:
     with pytest.raises(Corrupt):
         unpack_account(b"short")
+    with pytest.raises(Corrupt):
+        standing(b"short")
 
 
 @pytest.mark.parametrize(
@@ -72,8 +96,17 @@ def test_a_host_counts_its_accounts_through_creation_migration_and_deletion(stor
     assert counts(store) == [1, 1]  # and may come back
 
 
+def test_an_account_that_is_said_to_be_active_and_deleted_counts(store: Store) -> None:
+    """It is treated as active, so the contradiction must not take it out of the quota."""
+    store.append(batch(item(1, 0, 1, upstream_status="deleted")))
+    assert counts(store) == [1, 0]
+    store.append(batch(item(1, 1, 2, upstream_active=False, upstream_status="deleted")))
+    assert counts(store) == [0, 0]
+
+
 def test_several_changes_of_one_account_in_a_batch_count_by_their_outcome(store: Store) -> None:
-    store.append(batch(item(1, 0, 1), item(1, 1, 2, host_id=2), item(1, 2, 3, host_id=2, upstream_status="deleted")))
+    gone = item(1, 2, 3, host_id=2, upstream_active=False, upstream_status="deleted")
+    store.append(batch(item(1, 0, 1), item(1, 1, 2, host_id=2), gone))
     assert counts(store) == [0, 0]
 
 
@@ -121,6 +154,17 @@ def test_accounts_are_listed_in_pages_in_order_of_did(store: Store) -> None:
     assert second.next_after is None
     assert [name for name, _ in odd.accounts] == [did(1), did(3), did(5)]
     assert odd.next_after == did(5)
+
+
+def test_a_page_ends_where_it_has_looked_at_enough_rows(store: Store) -> None:
+    """A look for accounts of a host that has none in a large table is bounded; `next_after` goes on behind it."""
+    store.append(batch(*(item(number, 0, number) for number in range(5)), marks=(mark(9),)))
+    with store._state.reading() as txn:
+        found = [
+            read_accounts(store._state.env, txn, after, 9, 2, rows_max=rows_max)
+            for after, rows_max in (("", 4), (did(3), 4), ("", 5))
+        ]
+    assert found == [([], did(3)), ([], None), ([], None)]
 
 
 def test_a_did_that_cannot_be_a_key_has_no_row(store: Store) -> None:

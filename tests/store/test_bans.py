@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.store.policy import DOMAIN_BAN, DiscoveryRun, DomainBan, DomainBanned, decoded
+from relay.store.policy import DOMAIN_BAN, DiscoveryRun, DomainBan, DomainBanned
 from relay.store.store import Store
 from tests.store.batches import NOW_MS, settings
 
@@ -28,8 +28,7 @@ def statuses(store: Store) -> list[str]:
 
 def ban_of(store: Store, domain: str = DOMAIN) -> DomainBan | None:
     with store.view() as view:
-        value = view.policy_value(DOMAIN_BAN + domain)
-    return decoded(value, DomainBan) if value is not None else None
+        return view.policy(DOMAIN_BAN + domain, DomainBan, None)
 
 
 def id_of(store: Store, name: str) -> int:

@@ -202,7 +202,7 @@ def copied(tmp_path: Path, *, log: bool = True) -> Path:
 
 def test_a_restored_copy_is_raised_once_at_its_first_start(tmp_path: Path) -> None:
     copy = copied(tmp_path)
-    mark_restored(copy, settings())
+    mark_restored(copy / "state", settings())
     with pytest.raises(Restored):
         Store.open(copy, settings())
     store = open_store(copy)
@@ -219,7 +219,7 @@ def test_a_restored_copy_is_raised_once_at_its_first_start(tmp_path: Path) -> No
 
 def test_a_copy_whose_seqs_are_beyond_the_clock_is_raised_all_the_same(tmp_path: Path) -> None:
     copy = copied(tmp_path)
-    mark_restored(copy, settings())
+    mark_restored(copy / "state", settings())
     store = Store.open(copy, settings(), create=True, now_ms=5)
     assert store.tip().seq > FIRST_SEQ + 1_000_000
     store.close()
@@ -229,7 +229,7 @@ def test_a_copy_without_its_log_starts_with_an_empty_window(tmp_path: Path) -> N
     copy = copied(tmp_path, log=False)
     with pytest.raises(Corrupt):
         open_store(copy)
-    mark_restored(copy, settings())
+    mark_restored(copy / "state", settings())
     store = open_store(copy)
     assert store.window() == (10 * NOW_MS, 0, 10 * NOW_MS - 1, 0, ((FIRST_SEQ + 2, 10 * NOW_MS),))
     with store.view() as view:
@@ -259,7 +259,7 @@ def test_a_copy_whose_state_is_older_than_its_log_catches_up(tmp_path: Path) -> 
     store.close()
     shutil.rmtree(original / "state")
     shutil.move(tmp_path / "state then", original / "state")
-    mark_restored(original, settings())
+    mark_restored(original / "state", settings())
     store = open_store(original)
     with store.view() as view:
         assert view.accounts("", 9) == accounts
@@ -305,7 +305,7 @@ def test_a_copy_whose_log_begins_beyond_its_state_is_corrupt(tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "state")
     shutil.move(tmp_path.parent / "state then", tmp_path / "state")
     shutil.rmtree(tmp_path / "log" / f"{FIRST_SEQ + 2:016d}")
-    mark_restored(tmp_path, settings())
+    mark_restored(tmp_path / "state", settings())
     with pytest.raises(Corrupt, match="goes on with 1003"):
         open_store(tmp_path)
 
@@ -315,7 +315,7 @@ def test_a_log_that_lost_its_end_is_corrupt_until_it_is_marked(tmp_path: Path) -
     shutil.rmtree(copy / "log" / f"{FIRST_SEQ + 2:016d}")
     with pytest.raises(Corrupt):
         open_store(copy)
-    mark_restored(copy, settings())
+    mark_restored(copy / "state", settings())
     store = open_store(copy)
     assert store.window().raises == ((FIRST_SEQ + 1, FIRST_SEQ + 3), (FIRST_SEQ + 2, 10 * NOW_MS))
     store.append(batch(item(0, 3, 8)))

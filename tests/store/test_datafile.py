@@ -1,18 +1,20 @@
 """Data files that were cut off are found out before LMDB maps them, and no other file is."""
 
 import shutil
+import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
 import lmdb
 import pytest
 
-from relay.store.datafile import DATA_FILE, check_whole, is_lmdb
+from relay.store.datafile import DATA_FILE, check_whole
 from relay.store.env import Database
-from relay.store.errors import Corrupt
+from relay.store.errors import Corrupt, LayoutMismatch
 from relay.store.store import Store
 from tests.store.batches import FIRST_SEQ, SEGMENT_FRAMES, open_store, seqs, settings, three_segments
 
@@ -158,8 +160,44 @@ def test_what_is_not_of_lmdb_is_for_others_to_judge(tmp_path: Path) -> None:
     for text in (b"x", b"something else" * 1_000):
         (tmp_path / "file").write_bytes(text)
 
-        check_whole(tmp_path / "file")
-        assert not is_lmdb(tmp_path / "file")
+        assert not check_whole(tmp_path / "file")
+
+
+def test_a_file_of_another_format_is_not_ours_and_not_cut_off(tmp_path: Path) -> None:
+    """Where the last page and the freelist lie in it we do not know."""
+    file = three_segments(tmp_path)[0]
+    with file.open("r+b") as data:
+        for page in (0, 1):
+            data.seek(page * PAGE_BYTES + 20)  # behind the header of a page and the magic number
+            assert data.read(4) == b"\1\0\0\0"
+            data.seek(page * PAGE_BYTES + 20)
+            data.write(b"\2\0\0\0")
+        data.truncate(3 * PAGE_BYTES)
+
+    assert not check_whole(file)
+    with pytest.raises(LayoutMismatch, match="of the format we read"):
+        open_store(tmp_path)
+
+
+def test_a_freelist_that_names_a_giant_list_costs_no_memory(tmp_path: Path) -> None:
+    """A look may come upon a page that is being written; what stands in it is no reason to read gigabytes."""
+    file = tmp_path / DATA_FILE
+    pages, claimed_bytes = 1 << 17, 256 << 20
+    meta = struct.pack("=16xII16xI36xQ48xQQ", 0xBEEFC0DE, 1, PAGE_BYTES, 2, pages + 5, 1)
+    leaf = struct.pack("=10xHH2xH", 0x02, 18, 100).ljust(100, b"\0")
+    leaf += struct.pack("=HHHH8xQ", claimed_bytes & 0xFFFF, claimed_bytes >> 16, 0x01, 8, 3)
+    file.write_bytes(meta.ljust(2 * PAGE_BYTES, b"\0") + leaf.ljust(PAGE_BYTES, b"\0"))
+    with file.open("r+b") as data:
+        data.truncate(pages * PAGE_BYTES)
+    assert file.stat().st_size > claimed_bytes
+
+    tracemalloc.start()
+    is_whole = passes(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert not is_whole
+    assert peak < claimed_bytes / 10
 
 
 def test_a_file_that_is_written_to_meanwhile_is_whole(tmp_path: Path) -> None:
@@ -176,11 +214,11 @@ def test_a_file_that_is_written_to_meanwhile_is_whole(tmp_path: Path) -> None:
         thread = threading.Thread(target=write)
         thread.start()
         try:
-            before = env.info()["last_txnid"]
-            for _ in range(LOOKS):
+            looks, before = 0, env.info()["last_txnid"]
+            while looks < LOOKS or env.info()["last_txnid"] < before + LOOKS / 10:
                 check_whole(file)
                 assert file.stat().st_size // PAGE_BYTES <= env.info()["last_pgno"]
-            assert env.info()["last_txnid"] > before + LOOKS / 10
+                looks += 1
         finally:
             stop.set()
             thread.join()

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from relay.store.errors import (
     StoreError,
 )
 from relay.store.store import Store
-from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, batch, fill, item, mark, open_store, seqs, settings
+from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, batch, fill, item, mark, open_store, seqs
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,15 +177,3 @@ def test_a_batch_that_cannot_be_applied_stays_before_the_commit_point(store: Sto
     assert store.append(batch(item(1, 0, 1))) == (FIRST_SEQ, FIRST_SEQ, ())
     assert seqs(store) == [FIRST_SEQ]
     assert store.audit().findings == ()
-
-
-def test_the_limits_of_this_process_are_as_before() -> None:
-    """The disk-full test sets its limit in a process of its own."""
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-
-
-def test_settings_name_the_defaults_of_the_interface() -> None:
-    defaults = type(settings())()
-    assert (defaults.window_hours, defaults.window_bytes, defaults.segment_bytes) == (72, 0, 1 << 30)
-    assert (defaults.batch_ms, defaults.batch_items, defaults.batch_bytes, defaults.sync) == (10, 512, 1 << 20, True)
-    assert defaults.initial_seq is None

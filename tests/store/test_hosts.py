@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from relay.store.errors import Corrupt
 from relay.store.hosts import HostRow
+from relay.store.layout import KEY_BYTES_MAX
 from relay.store.store import Store
 from tests.store.batches import NOW_MS, batch, item, mark, settings
 
@@ -29,7 +31,8 @@ def test_adding_a_host_twice_gives_the_row_that_is_there(store: Store) -> None:
     with store.view() as view:
         assert view.host_named("c.example:443") == first
         assert view.host_named("d.example:443") is None
-        assert view.host_named("x" * 600) is None
+        for name_bytes in (1, KEY_BYTES_MAX, KEY_BYTES_MAX + 1):  # LMDB refuses a longer key than it can hold
+            assert view.host_named("x" * name_bytes) is None
 
 
 def test_a_new_host_is_idle_unless_it_is_known_to_be_something_else(store: Store) -> None:
@@ -176,3 +179,13 @@ def test_policy_is_kept_by_name_and_bumps_the_generation(store: Store) -> None:
         assert view.policy_value("new_per_day") == b"7"
         assert view.policy_value("domain/b.example") is None
     assert generation(store) == before + 4
+
+
+def test_policy_is_read_as_a_value_or_as_its_default(store: Store) -> None:
+    store.set_policy("new_per_day", b"7")
+    store.set_policy("request_crawl", b"{")
+    with store.view() as view:
+        assert view.policy("new_per_day", int, 50) == 7
+        assert view.policy("nothing", int, 50) == 50
+        with pytest.raises(Corrupt):
+            view.policy("request_crawl", bool, True)

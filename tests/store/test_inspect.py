@@ -1,6 +1,9 @@
 """The audit finds what is wrong, each planted fault by a line that names it, and nothing in a sound store."""
 
+import mmap
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +13,20 @@ from relay.store.env import Env, Txn
 from relay.store.inspect import seq_fault
 from relay.store.layout import u64
 from relay.store.store import Store
-from tests.store.batches import FIRST_SEQ, NOW_MS, batch, did, fill, item, mark, row
+from tests.store.batches import (
+    FIRST_SEQ,
+    NOW_MS,
+    add_hosts,
+    batch,
+    did,
+    fill,
+    item,
+    mark,
+    open_store,
+    row,
+    settings,
+    three_segments,
+)
 
 HOUR_MS = 3_600_000
 
@@ -108,9 +124,7 @@ STATE_FAULTS: dict[str, Callable[[Env, "Txn[bytes]"], object]] = {
     "the state of did:plc:000000000000000000000000": lambda env, txn: (
         txn.put(did(0).encode(), pack_account(row(rev="3jzfcijpj2z2b"), 3), db=env.db[b"accounts"]) and None
     ),
-    "account did:plc:x: account row of 3 bytes": lambda env, txn: (
-        txn.put(b"did:plc:x", b"abc", db=env.db[b"accounts"]) and None
-    ),
+    "account did:plc:x: account row: ": lambda env, txn: txn.put(b"did:plc:x", b"abc", db=env.db[b"accounts"]) and None,
     "the cursor of pds1.example:443 is behind": lambda env, txn: host_row(
         env, txn, b"\xa6cursor\x05", b"\xa6cursor\x04"
     ),
@@ -124,8 +138,17 @@ STATE_FAULTS: dict[str, Callable[[Env, "Txn[bytes]"], object]] = {
     "1 accounts belong to host 77": lambda env, txn: (
         txn.put(b"did:plc:y", pack_account(row(77), 1), db=env.db[b"accounts"]) and None
     ),
-    "identity did:plc:z: identity row of 2 bytes": lambda env, txn: (
+    "identity did:plc:z: identity row: ": lambda env, txn: (
         txn.put(b"did:plc:z", b"ab", db=env.db[b"identities"]) and None
+    ),
+    "account b'did:plc:\\xff': the key of a DID: ": lambda env, txn: (
+        txn.put(b"did:plc:\xff", pack_account(row(), 1), db=env.db[b"accounts"]) and None
+    ),
+    "account did:plc:w: account row: ": lambda env, txn: (
+        txn.put(b"did:plc:w", pack_account(row(), 1)[:12] + b"\x07" * 95, db=env.db[b"accounts"]) and None
+    ),
+    "host 0000000000000001: host row: ": lambda env, txn: host_row(
+        env, txn, b"pds1.example", b"pds1.\xff\xff\xff\xff\xff\xff\xff"
     ),
 }
 
@@ -133,6 +156,57 @@ STATE_FAULTS: dict[str, Callable[[Env, "Txn[bytes]"], object]] = {
 @pytest.mark.parametrize("text", STATE_FAULTS)
 def test_a_fault_in_the_state_is_named(filled: Store, text: str) -> None:
     assert text in damage(filled, STATE_FAULTS[text], segment=None)
+
+
+def test_what_an_append_left_half_done_is_no_finding(tmp_path: Path) -> None:
+    """The next start takes it over."""
+    store = open_store(tmp_path / "data")
+    add_hosts(store)
+    fill(store, 2)
+    store.close()
+    shutil.copytree(tmp_path / "data" / "state", tmp_path / "state")
+    store = open_store(tmp_path / "data")
+    store.append(batch(item(0, 2, 7), marks=(mark(7),)))
+    store.close()
+    shutil.rmtree(tmp_path / "data" / "state")
+    shutil.move(tmp_path / "state", tmp_path / "data" / "state")
+
+    store = Store.open(tmp_path / "data", settings(), readonly=True, alone=True)
+
+    assert store.audit() == (1, 3, 3, 1, 2, ())
+    store.close()
+
+
+def test_a_segment_that_cannot_be_read_does_not_hide_what_is_wrong_with_the_rest(tmp_path: Path) -> None:
+    _, first, second, third = three_segments(tmp_path)
+    for file in (first, third):
+        with file.open("r+b") as data:
+            data.truncate(3 * mmap.PAGESIZE)
+
+    store = Store.open(tmp_path, settings(), readonly=True, alone=True)
+    found = store.audit()
+    store.close()
+
+    assert [text.partition(": ")[0] for text in found.findings] == [
+        f"segment {FIRST_SEQ}",
+        f"seq {int(second.parent.name)}",
+        f"segment {int(third.parent.name)}",
+        f"seq {int(third.parent.name)}",
+    ]
+
+
+def test_an_audit_at_rest_leaves_every_file_as_it_was(tmp_path: Path) -> None:
+    """Lock files included: made by another user they would keep the relay out."""
+    three_segments(tmp_path)
+    for lock in tmp_path.rglob("lock.mdb"):
+        lock.unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    store = Store.open(tmp_path, settings(), readonly=True, alone=True)
+    assert store.audit().findings == ()
+    store.close()
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_the_state_may_be_ahead_of_the_log(filled: Store) -> None:

@@ -18,13 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from relay.protocol.frame import MessageFrame, account_frame, iter_messages, parse_frame
 from relay.store.batch import Batch, HostMark, Item
 from relay.store.store import Store
-from relay.verify.chain import NO_ACCOUNT, AccountState
+from relay.verify.facts import NO_ACCOUNT, AccountState
 from tests.store import batches
 from tests.store.batches import FIRST_SEQ, NOW_MS, add_hosts, did
 
 WORKERS = 2
 ACCOUNTS = 3
 WINDOW_MS = 2 * 3_600_000
+STATUSES = [(True, ""), (False, "deleted"), (True, "weird status"), (True, "deleted"), (False, "")]
 STEPS = ["lock_wanted", "locked", "segment_created", "segment_committed", "state_commit", "state_committed"]
 CRASHES = st.none() | st.tuples(st.sampled_from(STEPS), st.integers(1, 2))
 
@@ -40,6 +41,7 @@ class Event:
     seq: int
     account: int
     rev: str
+    active: bool
     status: str
 
 
@@ -141,8 +143,8 @@ class StoreMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.revs += 1
             stream = self.streams[host_id]
-            status = ("", "deleted", "weird status")[self.revs % 3]
-            stream.append(Event(len(stream) + 1, account, rev_of(self.revs), status))
+            active, status = STATUSES[self.revs % len(STATUSES)]
+            stream.append(Event(len(stream) + 1, account, rev_of(self.revs), active, status))
 
     @rule(minutes=st.integers(-5, 70))
     def time_passes(self, minutes: int) -> None:
@@ -245,6 +247,7 @@ class StoreMachine(RuleBasedStateMachine):
                     version=known.version,
                     rev=event.rev,
                     upstream_seq=event.seq,
+                    upstream_active=event.active,
                     upstream_status=event.status,
                     local_status=known.local_status,
                 )
@@ -308,7 +311,7 @@ class StoreMachine(RuleBasedStateMachine):
                 counted = [
                     row
                     for row in self.model.rows.values()
-                    if row.host_id == host.host_id and row.upstream_status != "deleted"
+                    if row.host_id == host.host_id and (row.upstream_active or row.upstream_status != "deleted")
                 ]
                 assert host.account_count == len(counted)
                 throttled = {

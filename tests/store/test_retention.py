@@ -195,7 +195,7 @@ def test_the_floor_moves_on_to_the_next_chunk_past_a_segment_without_one(tmp_pat
     store.close()
     shutil.rmtree(tmp_path / "data" / "log")
     shutil.move(tmp_path / "log then", tmp_path / "data" / "log")
-    mark_restored(tmp_path / "data", settings())
+    mark_restored(tmp_path / "data" / "state", settings())
 
     store = open_store(tmp_path / "data", window_hours=1)
     assert names(store) == (FIRST_SEQ, FIRST_SEQ + 1, FIRST_SEQ + 2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.store.policy import TAKEDOWN, Takedown, decoded
+from relay.store.policy import TAKEDOWN, Takedown
 from relay.store.store import Store
 from tests.store.batches import NOW_MS, add_hosts, batch, did, item, seqs, settings
 
@@ -17,9 +17,9 @@ PROGRESS = {"segments": 3, "purged_segments": 2}
 def standing(store: Store) -> tuple[str, Takedown | None]:
     """The local status of the account, and its entry."""
     with store.view() as view:
-        account, value = view.account(DID), view.policy_value(TAKEDOWN + DID)
+        account, entry = view.account(DID), view.policy(TAKEDOWN + DID, Takedown, None)
     assert account is not None
-    return account.local_status, decoded(value, Takedown) if value is not None else None
+    return account.local_status, entry
 
 
 def test_a_takedown_and_its_end(store: Store) -> None:

@@ -12,7 +12,7 @@ from relay.observe.metrics import Metrics
 from relay.store.batch import Batch
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.identity import Identity
+from relay.verify.facts import Identity
 from tests.support.scene import HOME, NOW_MS
 
 

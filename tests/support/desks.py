@@ -28,8 +28,7 @@ from relay.protocol.frame import MessageFrame
 from relay.store.batch import Appended, Batch
 from relay.store.settings import LogSettings
 from relay.store.store import Store
-from relay.verify.chain import AccountState, HostView
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, HostView, Identity
 from relay.world.messages import Message
 from relay.world.network import Emission, Network, Shape
 from relay.world.window import EventWindow, HostedAccount
@@ -177,7 +176,7 @@ class OneWorker:
         for line in self.metrics.render().decode().splitlines():
             if line.startswith("relay_ingest_events_dropped_total{"):
                 counts[line.split('"')[1]] = int(float(line.rpartition(" ")[2]))
-        return counts
+        return +counts
 
     def _load(self, did: str) -> Identity | None:
         with self.country.store.view() as view:

@@ -25,7 +25,7 @@ from relay.protocol.frame import MessageFrame, parse_frame
 PATH = "/xrpc/com.atproto.sync.subscribeRepos"
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):  # noqa: N818 -- an answer, not a fault
     """The server answered with plain HTTP."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:

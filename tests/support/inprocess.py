@@ -56,7 +56,7 @@ class Ingest:
             if line.startswith(prefix):
                 name, value = line.removeprefix(prefix).rsplit(" ", 1)
                 counts[name.split('"')[1]] = int(float(value))
-        return counts
+        return +counts
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from relay.protocol.frame import FrameTemplate, template
 from relay.protocol.syntax import format_datetime
 from relay.store.batch import Batch, Item
 from relay.store.store import Store
-from relay.verify.chain import AccountState
+from relay.verify.facts import AccountState
 
 START_MS = 1_790_000_000_000
 HOSTNAME = "pds.example.com"

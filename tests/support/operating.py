@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from relay.crawl.settings import HostSettings
-from relay.serve.settings import ConsumerSettings, ServeRoleSettings
-from relay.verify.chain import AccountState
+from relay.serve.settings import ConsumerSettings, OperatorSettings, ServeRoleSettings
+from relay.verify.facts import AccountState
 from tests.support.log_writer import HOSTNAME, START_MS, did_of
 from tests.support.serving import LOG, Reply, Serving, request, serve
 
@@ -17,7 +17,11 @@ PASSWORD = "correct horse battery staple"
 OTHER_PASSWORD = "the next one"
 HOSTS = HostSettings(allow_private=True, allow_insecure=True, request_crawl=True, new_per_day=7)
 SETTINGS = ServeRoleSettings(
-    log=LOG, hosts=HOSTS, consumers=ConsumerSettings(), admin_passwords=(PASSWORD, OTHER_PASSWORD)
+    log=LOG,
+    hosts=HOSTS,
+    consumers=ConsumerSettings(),
+    operator=OperatorSettings(failure_seconds=0.01),
+    admin_passwords=(PASSWORD, OTHER_PASSWORD),
 )
 DID = did_of(7)
 

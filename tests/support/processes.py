@@ -75,7 +75,7 @@ class Scrape:
         for sample in self.samples:
             if sample.name == "relay_ingest_events_dropped_total":
                 counts[sample.labels["reason"]] += int(sample.value)
-        return counts
+        return +counts
 
 
 class RelayProcess:
@@ -91,7 +91,7 @@ class RelayProcess:
         self.api, self.metrics, self.plc = self.reserve(), self.reserve(), self.reserve()
         self._environ = {
             **DEVELOPMENT,
-            "RELAY_DATA_DIR": str(self.data_dir),
+            "RELAY_DATA_DIR": os.path.relpath(self.data_dir, folder),  # short, for sockets below it
             "RELAY_LISTEN_API": f"127.0.0.1:{self.api}",
             "RELAY_LISTEN_METRICS": f"127.0.0.1:{self.metrics}",
             "RELAY_IDENTITY_PLC_URL": f"http://localhost:{self.plc}",

@@ -7,8 +7,7 @@ from relay.ingest.pipeline import read_message
 from relay.protocol.events import AccountScoped
 from relay.protocol.frame import MessageFrame
 from relay.protocol.multikey import PublicKey
-from relay.verify.chain import NO_ACCOUNT, AccountState, HostView
-from relay.verify.identity import Identity
+from relay.verify.facts import NO_ACCOUNT, AccountState, Facts, HostView, Identity
 from relay.world.accounts import Account, new_account
 from relay.world.keys import Curve, make_key
 from relay.world.messages import Message
@@ -44,6 +43,10 @@ class Scene:
     def identity(self, **changes: Any) -> Identity:
         """What the DID resolves to."""
         return Identity(self.did, public_key(self.account), HOME.hostname, NOW_MS)._replace(**changes)
+
+    def facts(self, account: AccountState = NO_ACCOUNT, **changes: Any) -> Facts:
+        """What an event of `HOME` is judged by now, its document read afresh."""
+        return Facts(self.identity(), account, HOME, NOW_MS, refreshed=True)._replace(**changes)
 
     def event(self, message: Message, seq: int | None = None, time_ms: int = NOW_MS) -> AccountScoped:
         """The message as it is received."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,13 +55,13 @@ class Serving:
     async def post(self, target: str, body: bytes, **headers: str) -> Reply:
         return await request(self.port, "POST", target, body, headers)
 
-    def disconnects(self) -> dict[str, int]:
+    def disconnects(self) -> Counter[str]:
         """How many consumers went away, by reason."""
-        found = {}
+        found: Counter[str] = Counter()
         for line in self.metrics.render().decode().splitlines():
             if line.startswith("relay_serve_disconnects_total{"):
                 found[line.split('"')[1]] = int(float(line.split()[-1]))
-        return found
+        return +found
 
     def figure(self, name: str) -> float:
         """The value of a metric without labels."""
@@ -81,7 +82,7 @@ class Serving:
 
     async def gone(self) -> None:
         """Until no consumer is left."""
-        while len(self.worker.audience):  # noqa: ASYNC110 - the worker has no event for this, and needs none
+        while len(self.worker.audience):  # noqa: ASYNC110 -- the worker has no event for this, and needs none
             await trio.sleep(0.005)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from relay.protocol.events import CommitEvent
-from relay.verify.chain import NO_ACCOUNT, AccountState
 from relay.verify.commit import judge_commit
+from relay.verify.facts import NO_ACCOUNT, AccountState
 from relay.verify.modes import LENIENT, MODES, RATCHET, STRICT
 from relay.verify.verdict import Accept, Drop, Reason, Verdict
 from relay.world.dagcbor import Link, Value, cid_of, encode
@@ -27,7 +27,7 @@ PATHS = [f"com.example.note/{number:03}" for number in range(60)]
 def judge(scene: Scene, message: Message, account: AccountState, mode: str = STRICT) -> Verdict:
     event = scene.event(message)
     assert isinstance(event, CommitEvent)
-    return judge_commit(event, scene.identity(), account, HOME._replace(mode=mode), NOW_MS, refreshed=True)
+    return judge_commit(event, scene.facts(account, host=HOME._replace(mode=mode)))
 
 
 def accepted(verdict: Verdict) -> Accept:
@@ -256,8 +256,10 @@ def test_ops_are_judged_after_the_signature() -> None:
     """protocol.md section 14: identity before signature before ops."""
     scene = Scene()
     account = grown(scene)
-    message = altered(commit(scene, CHANGES[:1]), ops=[])
-    forged = resigned(scene, message, lambda fields: fields.update(sig=b"\x01" * 64))
+    message = commit(scene, CHANGES[:1])
+    (op,) = ops_of(message)
+    unsound = altered(message, ops=[{**op, "action": "move"}])
+    forged = resigned(scene, unsound, lambda fields: fields.update(sig=b"\x01" * 64))
     assert reason(judge(scene, forged, account)) is Reason.SIGNATURE_INVALID
 
 

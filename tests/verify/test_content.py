@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from relay.protocol.events import CommitEvent, SyncEvent
-from relay.verify.chain import NO_ACCOUNT, REPEATED, AccountState, HostView
 from relay.verify.commit import judge_commit
-from relay.verify.identity import Identity
+from relay.verify.facts import NO_ACCOUNT, REPEATED, AccountState, Facts, HostView, Identity
 from relay.verify.sync import judge_sync
 from relay.verify.verdict import Accept, Drop, Reason, Recheck, Refresh, Verdict
 from relay.world.car import car_slice
@@ -37,11 +36,11 @@ def judge(
     seq: int | None = None,
 ) -> Verdict:
     event = scene.event(message, seq)
-    known = identity or scene.identity()
+    facts = Facts(identity or scene.identity(), account, host, now_ms, refreshed)
     if isinstance(event, CommitEvent):
-        return judge_commit(event, known, account, host, now_ms, refreshed=refreshed)
+        return judge_commit(event, facts)
     assert isinstance(event, SyncEvent)
-    return judge_sync(event, known, account, host, now_ms, refreshed=refreshed)
+    return judge_sync(event, facts)
 
 
 def reason(verdict: Verdict) -> Reason:

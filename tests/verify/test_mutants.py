@@ -3,7 +3,7 @@
 import pytest
 
 from relay.ingest.pipeline import Unfit, judge_event, read_message
-from relay.verify.chain import NO_ACCOUNT, AccountState
+from relay.verify.facts import NO_ACCOUNT, AccountState, Facts
 from relay.verify.modes import LENIENT, MODES, STRICT
 from relay.verify.verdict import Accept, Drop, Reason, Recheck
 from relay.world.messages import Message
@@ -25,7 +25,8 @@ def judged(victim: Victim, messages: list[Message], mode: str) -> list[Reason | 
             reasons.append(read.drop.reason)
             continue
         identity = victim.identity(host=HOME.hostname if read[0].did == victim.did else ELSEWHERE.hostname)
-        verdict = judge_event(read[0], identity, account, HOME._replace(mode=mode), victim.now_ms, refreshed=True)
+        facts = Facts(identity, account, HOME._replace(mode=mode), victim.now_ms, refreshed=True)
+        verdict = judge_event(read[0], facts)
         if isinstance(verdict, Recheck):  # the host says the same again
             verdict = verdict.otherwise
         assert isinstance(verdict, Accept | Drop)

@@ -4,7 +4,7 @@ import pytest
 
 from relay.protocol.events import AccountEvent, IdentityEvent
 from relay.verify.account import judge_account, of_a_gone_did, of_a_recheck
-from relay.verify.chain import NO_ACCOUNT, AccountState, effective_status
+from relay.verify.facts import NO_ACCOUNT, AccountState, effective_status
 from relay.verify.identity import judge_identity
 from relay.verify.reasons import explain
 from relay.verify.verdict import Accept, Drop, Reason, Refresh
@@ -30,7 +30,7 @@ def status(active: bool, text: str | None = None, seq: int = 5) -> AccountEvent:
 )
 def test_status_of_the_own_host_is_kept_as_it_was_said(event: AccountEvent, expected: tuple[bool, str]) -> None:
     """Checklist 75, 76, 176."""
-    verdict = judge_account(event, SCENE.identity(), NO_ACCOUNT, HOME, refreshed=True)
+    verdict = judge_account(event, SCENE.facts())
 
     assert isinstance(verdict, Accept)
     assert (verdict.state.upstream_active, verdict.state.upstream_status) == expected
@@ -40,10 +40,10 @@ def test_status_of_the_own_host_is_kept_as_it_was_said(event: AccountEvent, expe
 
 def test_status_of_another_host_is_ignored_after_one_refresh() -> None:
     """Checklist 162: the old host deactivates after a migration."""
-    drop = judge_account(status(False), SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=True)
+    drop = judge_account(status(False), SCENE.facts(SCENE.known(), host=ELSEWHERE))
     assert isinstance(drop, Drop)
     assert drop.reason is Reason.HOST_MISMATCH
-    first = judge_account(status(False), SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=False)
+    first = judge_account(status(False), SCENE.facts(SCENE.known(), host=ELSEWHERE, refreshed=False))
     assert first == Refresh(drop)
 
 
@@ -52,9 +52,9 @@ def test_the_stored_host_may_speak_for_a_did_that_is_gone() -> None:
     gone = SCENE.identity(tombstone=True, host=None, key=None)
     deleted = status(False, "deleted")
 
-    assert isinstance(judge_account(deleted, gone, SCENE.known(), HOME, refreshed=True), Accept)
+    assert isinstance(judge_account(deleted, SCENE.facts(SCENE.known(), identity=gone)), Accept)
     for account, host in ((SCENE.known(), ELSEWHERE), (NO_ACCOUNT, HOME)):
-        drop = judge_account(deleted, gone, account, host, refreshed=True)
+        drop = judge_account(deleted, SCENE.facts(account, identity=gone, host=host))
         assert isinstance(drop, Drop)
         assert drop.reason is Reason.IDENTITY_TOMBSTONED
 
@@ -65,51 +65,59 @@ def test_a_did_that_is_gone_is_deleted_and_nothing_else() -> None:
     asleep, deleted = (SCENE.known(upstream_active=False, upstream_status=word) for word in ("deactivated", "deleted"))
     farewell = status(False, "deleted")
 
-    assert isinstance(judge_account(farewell, gone, asleep, HOME, refreshed=True), Accept)
+    assert isinstance(judge_account(farewell, SCENE.facts(asleep, identity=gone)), Accept)
     refused = [(farewell, deleted)]
     others = [status(False, "suspended"), status(False), status(True, "deleted"), status(True)]
     refused += [(event, account) for event in others for account in (SCENE.known(), asleep, deleted)]
     for event, account in refused:
-        assert judge_account(event, gone, account, HOME, refreshed=True) == Drop(Reason.IDENTITY_TOMBSTONED)
+        assert judge_account(event, SCENE.facts(account, identity=gone)) == Drop(Reason.IDENTITY_TOMBSTONED)
 
 
 def test_replayed_status_and_identity_are_no_faults() -> None:
-    account = SCENE.known(upstream_seq=5)
+    facts = SCENE.facts(SCENE.known(upstream_seq=5))
     replayed = Drop(Reason.REPLAYED)
 
-    assert judge_account(status(True), SCENE.identity(), account, HOME, refreshed=True) == replayed
-    event = IdentityEvent(5, SCENE.did, None)
-    assert judge_identity(event, SCENE.identity(), account, HOME, refreshed=True) == replayed
+    assert judge_account(status(True), facts) == replayed
+    assert judge_identity(IdentityEvent(5, SCENE.did, None), facts) == replayed
 
 
 def test_identity_passes_when_a_fresh_document_names_its_host() -> None:
     """Design section 4, "#identity"."""
     event = IdentityEvent(6, SCENE.did, None)
-    own = judge_identity(event, SCENE.identity(), SCENE.known(), HOME, refreshed=False)
+    known = SCENE.facts(SCENE.known(), refreshed=False)
+    own = judge_identity(event, known)
     assert isinstance(own, Accept)
     assert own.state.upstream_seq == 6
-    stale = SCENE.identity(stale=True)
-    assert isinstance(judge_identity(event, stale, SCENE.known(), HOME, refreshed=False), Refresh)
-    assert isinstance(judge_identity(event, stale, SCENE.known(), HOME, refreshed=True), Accept)
+    stale = known._replace(identity=SCENE.identity(stale=True))
+    assert isinstance(judge_identity(event, stale), Refresh)
+    assert isinstance(judge_identity(event, stale._replace(refreshed=True)), Accept)
 
-    foreign = judge_identity(event, SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=False)
-    assert isinstance(foreign, Refresh)
-    moved = SCENE.identity(host=ELSEWHERE.hostname)
-    assert isinstance(judge_identity(event, moved, SCENE.known(), ELSEWHERE, refreshed=True), Accept)
-    still = judge_identity(event, SCENE.identity(), SCENE.known(), ELSEWHERE, refreshed=True)
+    foreign = known._replace(host=ELSEWHERE)
+    assert isinstance(judge_identity(event, foreign), Refresh)
+    moved = foreign._replace(identity=SCENE.identity(host=ELSEWHERE.hostname), refreshed=True)
+    assert isinstance(judge_identity(event, moved), Accept)
+    still = judge_identity(event, foreign._replace(refreshed=True))
     assert isinstance(still, Drop)
     assert still.reason is Reason.HOST_MISMATCH
+
+
+def test_identity_with_a_document_that_names_no_host_is_incomplete_and_no_mismatch() -> None:
+    """Invariant 11: the owner is told what the document lacks, as for every other event."""
+    facts = SCENE.facts(SCENE.known(), identity=SCENE.identity(host=None))
+    drop = judge_identity(IdentityEvent(6, SCENE.did, None), facts)
+    assert isinstance(drop, Drop)
+    assert drop.reason is Reason.IDENTITY_INCOMPLETE
+    assert judge_identity(IdentityEvent(6, SCENE.did, None), facts._replace(refreshed=False)) == Refresh(drop)
 
 
 def test_identity_of_a_did_that_is_gone_passes_from_the_stored_host_only() -> None:
     """Checklist 181: any host can send one for any DID, and no document names one any more."""
     event = IdentityEvent(6, SCENE.did, None)
     gone = SCENE.identity(tombstone=True, host=None, key=None)
-    assert isinstance(judge_identity(event, gone, SCENE.known(), HOME, refreshed=True), Accept)
+    assert isinstance(judge_identity(event, SCENE.facts(SCENE.known(), identity=gone)), Accept)
     for account, host in ((SCENE.known(), ELSEWHERE), (NO_ACCOUNT, HOME)):
-        drop = judge_identity(event, gone, account, host, refreshed=True)
-        assert isinstance(drop, Drop)
-        assert drop.reason is Reason.HOST_MISMATCH
+        drop = judge_identity(event, SCENE.facts(account, identity=gone, host=host))
+        assert drop == Drop(Reason.IDENTITY_TOMBSTONED)
 
 
 @pytest.mark.parametrize(

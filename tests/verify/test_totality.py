@@ -14,8 +14,7 @@ from relay.protocol.cid import DAG_CBOR_PREFIX, RAW_PREFIX
 from relay.protocol.events import AccountEvent, AccountScoped, CommitEvent, IdentityEvent, RepoOp, SyncEvent
 from relay.protocol.limits import UPSTREAM_SEQ_MAX
 from relay.store.accounts import pack_account
-from relay.verify.chain import AccountState, HostView
-from relay.verify.identity import Identity
+from relay.verify.facts import AccountState, Facts, HostView, Identity
 from relay.verify.modes import MODES
 from relay.verify.reasons import explain
 from relay.verify.verdict import Accept, Drop
@@ -26,6 +25,7 @@ from tests.support.mutants import PATHS, RECORD, Victim
 from tests.support.scene import NOW_MS
 
 VICTIM = Victim(3, NOW_MS, "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb")
+JUDGED_MS = NOW_MS + 60_000
 BLOCKS = blocks_of(VICTIM.follow)
 KNOWN = [*BLOCKS, cid_of(RECORD), Link(bytes(VICTIM.follow.payload["prevData"]))]  # type: ignore[arg-type]  # a link
 
@@ -84,21 +84,21 @@ accounts = st.builds(
 )
 
 
-def judge(event: AccountScoped, identity: Identity, account: AccountState, host: HostView, refreshed: bool) -> None:
+def judge(event: AccountScoped, facts: Facts) -> None:
     """One verdict; whatever it is, it can be acted on."""
-    verdict = judge_event(event, identity, account, host, NOW_MS + 60_000, refreshed=refreshed)
+    verdict = judge_event(event, facts)
     if isinstance(verdict, Accept):
-        pack_account(verdict.state, account.version + 1)
+        pack_account(verdict.state, facts.account.version + 1)
         return
     drop = verdict if isinstance(verdict, Drop) else verdict.otherwise
     assert explain(drop.reason)
     assert len(drop.detail) < 200
 
 
-@given(events, identities, accounts, hosts, st.booleans())
+@given(events, st.builds(Facts, identities, accounts, hosts, st.just(JUDGED_MS), st.booleans()))
 @settings(max_examples=400, deadline=None)
-def test_wild_events(event: Any, identity: Identity, account: AccountState, host: HostView, refreshed: bool) -> None:
-    judge(event, identity, account, host, refreshed)
+def test_wild_events(event: Any, facts: Facts) -> None:
+    judge(event, facts)
 
 
 node_values = st.recursive(
@@ -138,4 +138,4 @@ def test_what_an_account_signs_itself(
     event = event._replace(ops=listed, prev_data=prev_data)
     host = HostView(1, "pds.example.com", 0, data.draw(st.sampled_from(MODES)))
     account = data.draw(st.sampled_from([AccountState(), VICTIM.known(rev=VICTIM.base.rev, data=bytes(32))]))
-    judge(event, VICTIM.identity(), account, host, True)
+    judge(event, Facts(VICTIM.identity(), account, host, JUDGED_MS, refreshed=True))

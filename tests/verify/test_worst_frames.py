@@ -119,7 +119,7 @@ def judge(scene: Scene, frame: bytes) -> Reason | None:
     read = read_message(frame)
     assert not isinstance(read, Unfit), read
     host = HOME._replace(mode=STRICT)
-    verdict = judge_event(read[0], scene.identity(), scene.known(), host, NOW_MS, refreshed=True)
+    verdict = judge_event(read[0], scene.facts(scene.known(), host=host))
     assert isinstance(verdict, Accept | Drop)
     return verdict.reason if isinstance(verdict, Drop) else None
 

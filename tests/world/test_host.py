@@ -12,8 +12,9 @@ import trio.testing
 
 from relay.net.dial import Dialer, StreamOpener
 from relay.net.errors import ConnectionClosed, NetError, TextMessage, UpgradeRefused
+from relay.net.exchange import error_response
 from relay.net.http import HttpClient, HttpResponse
-from relay.net.server import error_response, serve_http
+from relay.net.server import serve_http
 from relay.net.subscription_socket import Subscription, open_subscription
 from relay.world.host import SimulatedHost
 from relay.world.messages import account_message, error_frame, identity_message, info_frame

@@ -1,7 +1,7 @@
 """Accounts for operators: look one up, list them, take one down and restore it.
 
 Owns the requests and the list of takedowns. That a takedown stops content and emits `#account` is the store's doing
-(`relay.store.localstatus`); what a DID's row means to consumers is `relay.verify.chain`'s.
+(`relay.store.localstatus`); what a DID's row means to consumers is `relay.verify.facts`'s.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,13 +19,12 @@ from relay.serve.admin.inputs import did_of, known_host, success
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, QUERY, Route
 from relay.serve.xrpc import Refusal, bad_request, body_of, did_param, limit_param, optional, page_cursor, page_param
+from relay.store.accounts import LOCAL_STATUSES
 from relay.store.policy import TAKEDOWN, Takedown, decoded
 from relay.store.store import Store
 from relay.store.view import View
-from relay.verify.chain import AccountState, effective_status
+from relay.verify.facts import AccountState, effective_status
 
-TAKEDOWNS_PER_PAGE = 500
-LOCAL_STATUSES = ("takendown", "suspended", "throttled")
 _READS_MAX = 16  # of the account table for one page; among few hits it may be short, or empty
 
 
@@ -39,10 +38,11 @@ class DidBody(msgspec.Struct, frozen=True):
 class Accounts:
     """Answers and changes about accounts."""
 
-    def __init__(self, store: Store, *, offload: Offload, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, offload: Offload, now_ms: Callable[[], int], takedowns_per_page: int) -> None:
         self._store = store
         self._offload = offload
         self._now_ms = now_ms
+        self._takedowns_per_page = takedowns_per_page
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The paths served here."""
@@ -68,8 +68,8 @@ class Accounts:
         """`repo/takedowns`: the DIDs, in order, a page of them."""
         after = page_param(request.query) or ""
         with self._store.view() as view:
-            found = view.policy_page(TAKEDOWN, after, TAKEDOWNS_PER_PAGE + 1)
-        page = found[:TAKEDOWNS_PER_PAGE]
+            found = view.policy_page(TAKEDOWN, after, self._takedowns_per_page + 1)
+        page = found[: self._takedowns_per_page]
         answer: dict[str, Any] = {"dids": [did for did, _ in page]}
         answer["takedowns"] = [_describe_takedown(did, decoded(value, Takedown)) for did, value in page]
         if len(found) > len(page):
@@ -134,7 +134,7 @@ def _summary(did: str, row: AccountState) -> dict[str, Any]:
 
 
 def _describe(view: View, did: str, row: AccountState) -> dict[str, Any]:
-    host, identity, takedown = view.host(row.host_id), view.identity(did), view.policy_value(TAKEDOWN + did)
+    host, identity, takedown = view.host(row.host_id), view.identity(did), view.policy(TAKEDOWN + did, Takedown, None)
     return {
         "hostname": host.hostname if host is not None else None,
         "commit": to_text(DAG_CBOR_PREFIX + row.commit) if row.commit else None,
@@ -145,7 +145,7 @@ def _describe(view: View, did: str, row: AccountState) -> dict[str, Any]:
         "identity": None
         if identity is None
         else {"pds": identity.host, "fetched": format_datetime(identity.fetched_ms), "tombstone": identity.tombstone},
-        "takedown": _describe_takedown(did, decoded(takedown, Takedown)) if takedown is not None else None,
+        "takedown": _describe_takedown(did, takedown) if takedown is not None else None,
         "lastDrops": [describe_note(note) for note in view.notes(did)],
     }
 

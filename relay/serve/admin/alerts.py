@@ -4,18 +4,17 @@ Owns the record per host. This relay sends no messages itself: it exposes the fi
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 from functools import partial
 
 import msgspec
 
 from relay.net.exchange import Request, Response
-from relay.protocol.syntax import is_datetime
+from relay.protocol.syntax import datetime_ms, is_datetime
 from relay.serve.admin.inputs import known_host, success
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, Route
 from relay.serve.xrpc import bad_request, body_of
-from relay.store.policy import ALERT, Alert, decoded, encoded
+from relay.store.policy import ALERT, Alert, encoded
 from relay.store.store import Store
 
 _EXAMPLE = '{"kind": "warning", "hostID": 1, "hostname": "pds.example.com", "accountCount": 90, "accountLimit": 100, "usage": 0.9, "sentAt": "2026-01-31T00:00:00Z"}'  # noqa: E501 -- one example
@@ -51,9 +50,8 @@ class Alerts:
             raise bad_request(f"the body must be JSON of the form {_EXAMPLE}")
         host = known_host(self._store, body.hostname)
         with self._store.view() as view:
-            value = view.policy_value(ALERT + host.hostname)
-        alert = decoded(value, Alert) if value is not None else Alert()
-        sent_ms = int(datetime.fromisoformat(body.sentAt).timestamp() * 1_000)
+            alert = view.policy(ALERT + host.hostname, Alert, Alert())
+        sent_ms = datetime_ms(body.sentAt)
         if sent_ms > alert.sent_ms:
             newer = msgspec.structs.replace(alert, state=body.kind, sent_ms=sent_ms)
             await self._offload(partial(self._store.set_policy, ALERT + host.hostname, encoded(newer)))

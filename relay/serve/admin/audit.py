@@ -9,21 +9,22 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import trio
 
 from relay.net.exchange import Request, Response, json_response
 from relay.observe.logs import get_logger
 from relay.protocol.syntax import format_datetime
-from relay.serve.admin.inputs import whole_number
 from relay.serve.crawlrequest import Offload
-from relay.serve.xrpc import Refusal
+from relay.serve.xrpc import Refusal, whole_number
 from relay.store.policy import AUDIT_KEPT
 from relay.store.store import Store
 
 DETAIL_CHARS_MAX = 300
 PAGE_DEFAULT = 100
+WRITE_SECONDS = 5.0  # for an entry, even of a request that is cut off
 _ERROR_CHARS_MAX = 200
 
-log = get_logger("serve.audit")
+_log = get_logger("serve.audit")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,13 +50,25 @@ class AuditLog:
     async def recorded(
         self, request: Request, via: str, endpoint: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        """The endpoint's answer, with an entry written whether it did something or refused to."""
+        """The endpoint's answer, with an entry written however it ends: a request that is cut off may have changed all.
+
+        The entry of one that fails or is cut off has status 500.
+        """
+        status, error = 500, "cut off before it was answered; it may have been done"
         try:
             response = await endpoint(request)
+            status, error = response.status, ""
         except Refusal as refusal:
-            await self._write(request, via, refusal.status, f"{refusal.error}: {refusal.message}")
+            status, error = refusal.status, f"{refusal.error}: {refusal.message}"
             raise
-        await self._write(request, via, response.status, "")
+        except Exception as fault:
+            error = repr(fault)
+            raise
+        finally:
+            with trio.move_on_after(WRITE_SECONDS, shield=True) as scope:
+                await self._write(request, via, status, error)
+            if scope.cancelled_caught:
+                _log.error("audit_entry_lost", action=_action(request), why="the store did not take it in time")
         return response
 
     async def note(self, request: Request, via: str, action: str) -> None:
@@ -65,8 +78,8 @@ class AuditLog:
 
     async def entries(self, request: Request) -> Response:
         """`GET /admin/audit`: a page, newest first; `before` is the number of the last entry of the page before."""
-        limit = whole_number(request, "limit", PAGE_DEFAULT, AUDIT_KEPT, minimum=1)
-        before = whole_number(request, "before", 0, 10**15)
+        limit = whole_number(request.query, "limit", PAGE_DEFAULT, AUDIT_KEPT, minimum=1)
+        before = whole_number(request.query, "before", 0, 10**15)
         with self._store.view() as view:
             page = view.audit_log(before or None, limit)
         entries = [_shown(number, msgspec.json.decode(value, type=Entry)) for number, value in page]
@@ -75,15 +88,19 @@ class AuditLog:
     async def _write(self, request: Request, via: str, status: int, error: str) -> None:
         entry = Entry(
             time_ms=self._now_ms(),
-            action=request.path.removeprefix("/admin/"),
+            action=_action(request),
             detail=_detail(request),
             address=request.client,
             via=via,
             status=status,
             error=error[:_ERROR_CHARS_MAX],
         )
-        log.info("admin_action", **msgspec.to_builtins(entry))
+        _log.info("admin_action", **msgspec.to_builtins(entry))
         await self._offload(partial(self._store.add_audit, msgspec.json.encode(entry)))
+
+
+def _action(request: Request) -> str:
+    return request.path.removeprefix("/admin/")
 
 
 def _detail(request: Request) -> str:

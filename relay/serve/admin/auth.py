@@ -10,40 +10,40 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
-from math import ceil
 from urllib.parse import urlsplit
 
 import trio
 
 from relay.net.exchange import Request
+from relay.net.proxies import address_group
 from relay.observe.logs import get_logger
 from relay.serve.admin.session import COOKIE, Sessions, cookie_value
-from relay.serve.audience import address_group
 from relay.serve.ratelimit import shared_buckets
-from relay.serve.xrpc import Refusal
+from relay.serve.xrpc import Refusal, too_many
 
 USER = "admin"
 PAGE_HEADER = "x-relay-dash"  # sent by the dashboard's script; a form or an image of another site cannot
-FAILURE_SECONDS = 1.0
 FAILURES_BURST = 10  # of one address; then one more every `FAILURE_REFILL_SECONDS`
 FAILURE_REFILL_SECONDS = 6.0
 _DELAYED_MAX = 64  # failures that wait at a time; more are refused at once
 _ADDRESSES_MAX = 4_096
 _CREDENTIALS_CHARS_MAX = 1_024
 _CHALLENGE = (("WWW-Authenticate", 'Basic realm="relay admin", charset="UTF-8"'),)
+_FAILED_OFTEN = "too many failed logins from your address; wait a little"
 _READING = frozenset({"GET", "HEAD"})
 
 OFF = (
     "the operator's API is off because no password is configured; set RELAY_ADMIN_PASSWORD or RELAY_ADMIN_PASSWORD_FILE"
 )
 
-log = get_logger("serve.admin")
+_log = get_logger("serve.admin")
 
 
 class Gate:
     """Lets requests of operators through. `passwords` may be several, so that they can be changed without a gap.
 
-    Failures of an address are bounded over all `workers` together, of which this is one.
+    A failure is answered after `failure_seconds`. Failures of an address are bounded over all `workers` together, of
+    which this is one.
     """
 
     def __init__(
@@ -51,12 +51,14 @@ class Gate:
         passwords: tuple[str, ...],
         sessions: Sessions,
         *,
+        failure_seconds: float,
         workers: int = 1,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._digests = tuple(_digest(password) for password in passwords)
         self._sessions = sessions
         self._clock = clock
+        self._failure_seconds = failure_seconds
         self._failures = shared_buckets(1 / FAILURE_REFILL_SECONDS, FAILURES_BURST, workers, _ADDRESSES_MAX)
         self._delayed = 0
         self.failed = 0
@@ -86,17 +88,17 @@ class Gate:
         bucket = self._failures.get(address_group(request.client), self._clock())
         wait_seconds = bucket.delay_seconds(self._clock())
         if wait_seconds > 0:
-            raise _too_many(wait_seconds)
+            raise too_many(_FAILED_OFTEN, wait_seconds)
         if password is not None and self._is_right(password):
             return
         bucket.take(self._clock())
         self.failed += 1
-        log.warning("admin_login_failed", address=request.client, failed=self.failed)
+        _log.warning("admin_login_failed", address=request.client, failed=self.failed)
         if self._delayed >= _DELAYED_MAX:
-            raise _too_many(FAILURE_REFILL_SECONDS)
+            raise too_many(_FAILED_OFTEN, FAILURE_REFILL_SECONDS)
         self._delayed += 1
         try:
-            await trio.sleep(FAILURE_SECONDS)
+            await trio.sleep(self._failure_seconds)
         finally:
             self._delayed -= 1
         raise _unauthorized(request, "wrong user or password")
@@ -118,9 +120,18 @@ class Gate:
         if request.method in _READING:
             return
         origin = request.headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
+        foreign = origin is not None and not _is_ours(origin, request.headers.get("host", ""))
         if foreign or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refusal(403, "Forbidden", "a request from a page of another site")
+
+
+def _is_ours(origin: str, host: str) -> bool:
+    """Whether a page of `origin` came from this server; "null" and what is no URL did not."""
+    try:
+        place = urlsplit(origin).netloc.lower()
+    except ValueError:
+        return False
+    return place != "" and place == host.lower()
 
 
 def _password(credentials: str) -> str | None:
@@ -142,8 +153,3 @@ def _digest(password: str) -> bytes:
 def _unauthorized(request: Request, message: str) -> Refusal:
     """401; without a challenge for our own page, where the browser would put a box of its own over the login form."""
     return Refusal(401, "AuthRequired", message, () if PAGE_HEADER in request.headers else _CHALLENGE)
-
-
-def _too_many(wait_seconds: float) -> Refusal:
-    retry = (("Retry-After", str(ceil(wait_seconds))),)
-    return Refusal(429, "RateLimitExceeded", "too many failed logins from your address; wait a little", retry)

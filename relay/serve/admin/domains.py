@@ -4,24 +4,23 @@ A ban of a domain holds for every name below it, now and later (checklist 260): 
 and come back with its end, unless they were banned for themselves or lie under another ban.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from relay.crawl.settings import HostSettings
 from relay.net.exchange import Request, Response, json_response
+from relay.net.guard import is_name
 from relay.protocol.syntax import format_datetime
-from relay.serve.admin.inputs import flag, success, whole_number
+from relay.serve.admin.inputs import flag, success
 from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, QUERY, Route
-from relay.serve.xrpc import Refusal, bad_request, body_of
+from relay.serve.xrpc import Refusal, bad_request, body_of, whole_number
 from relay.store.policy import DOMAIN_BAN, NEW_PER_DAY, REQUEST_CRAWL, DomainBan, decoded, encoded
 from relay.store.store import Store
 
 PER_DAY_MAX = 1_000_000_000
 BANS_MAX = 10_000
-_match_domain = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*").fullmatch
 
 
 class Domains:
@@ -92,13 +91,12 @@ class Domains:
 
     async def set_per_day(self, request: Request) -> Response:
         """`subs/setPerDayLimit`; kept over restarts, where it wins over the configuration."""
-        await self._set(NEW_PER_DAY, whole_number(request, "limit", None, PER_DAY_MAX))
+        await self._set(NEW_PER_DAY, whole_number(request.query, "limit", None, PER_DAY_MAX))
         return success()
 
     def _setting(self, name: str, kind: type[Any], default: object) -> object:
         with self._store.view() as view:
-            value = view.policy_value(name)
-        return default if value is None else decoded(value, kind)
+            return view.policy(name, kind, default)
 
     async def _set(self, name: str, value: object) -> None:
         await self._offload(partial(self._store.set_policy, name, encoded(value)))
@@ -109,6 +107,6 @@ def _domain(request: Request) -> str:
     body = body_of(request.body, dict[str, Any], '{"Domain": "example.com"}')
     given = {name.lower(): value for name, value in body.items()}.get("domain")
     domain = given.lower().strip().removeprefix("*.").rstrip(".") if isinstance(given, str) else ""
-    if not _match_domain(domain):
+    if not is_name(domain):
         raise bad_request('Domain must be a domain such as "example.com"')
     return domain

@@ -8,6 +8,7 @@ first seen, so a rate is the difference of two looks.
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import trio
@@ -20,7 +21,8 @@ FRESH_SECONDS = 1.0
 SAMPLES_KEPT = 720  # an hour
 SERIES_KEPT = 61  # sixty rates, five minutes
 HOSTS_MAX = 20_000  # rows held in memory; about 1 kB each
-_ROWS_PER_TXN = 128
+ROWS_PER_TXN = 128
+_RATE_LOOKS = 7  # half a minute between the first and the last
 
 
 class Sample(NamedTuple):
@@ -31,8 +33,8 @@ class Sample(NamedTuple):
     dropped: Mapping[str, int]
 
 
-class _Series:
-    """One host's accepted events at the last looks."""
+class Series:
+    """One host's accepted events at the last looks. May be asked in a thread: each answer is out of one copy."""
 
     __slots__ = ("counts",)
 
@@ -40,14 +42,22 @@ class _Series:
         self.counts = array("q")
 
     def add(self, accepted: int) -> None:
+        """Take one look's count; the oldest goes when there are too many."""
         self.counts.append(accepted)
         if len(self.counts) > SERIES_KEPT:
             del self.counts[0]
 
     def rates(self) -> list[float]:
         """Events a second between the looks, oldest first."""
-        pairs = zip(self.counts[:-1], self.counts[1:], strict=True)
-        return [round(max(0, after - before) / SAMPLE_SECONDS, 2) for before, after in pairs]
+        counts = self.counts[:]
+        return [round(max(0, after - before) / SAMPLE_SECONDS, 2) for before, after in pairwise(counts)]
+
+    def rate(self) -> float:
+        """Events a second over the last `_RATE_LOOKS` looks; 0 while there were no two."""
+        counts = self.counts[-_RATE_LOOKS:]
+        if len(counts) < 2:
+            return 0.0
+        return round(max(0, counts[-1] - counts[0]) / (len(counts) - 1) / SAMPLE_SECONDS, 2)
 
 
 class Figures:
@@ -56,7 +66,7 @@ class Figures:
     def __init__(self, store: Store, *, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
-        self._series: dict[int, _Series] = {}
+        self._series: dict[int, Series] = {}
         self._looked_at = float("-inf")
         self._generation = -1
         self._looking = trio.Lock()
@@ -67,9 +77,7 @@ class Figures:
         """Take samples until cancelled. Raises `StoreError`."""
         while True:
             await self.look()
-            for row in self.rows.values():
-                self._series.setdefault(row.host_id, _Series()).add(row.accepted)
-            self.samples.append(self._sample())
+            self.samples.append(await self._sample())
             await trio.sleep(SAMPLE_SECONDS)
 
     async def fresh(self) -> Mapping[int, HostRow]:
@@ -87,8 +95,8 @@ class Figures:
 
     def rate(self, host_id: int) -> float:
         """Events a second of a host over the last half minute."""
-        rates = self.rates(host_id)[-6:]
-        return round(sum(rates) / len(rates), 2) if rates else 0.0
+        series = self._series.get(host_id)
+        return series.rate() if series is not None else 0.0
 
     async def look(self) -> Mapping[int, HostRow]:
         """All hosts by id, as they are now. Raises `StoreError`."""
@@ -99,7 +107,7 @@ class Figures:
                 generation = view.generation()
             while len(rows) < HOSTS_MAX:
                 with self._store.view() as view:
-                    page = view.hosts(after_id, _ROWS_PER_TXN)
+                    page = view.hosts(after_id, ROWS_PER_TXN)
                 if not page:
                     break
                 rows |= {row.host_id: row for row in page}
@@ -110,10 +118,14 @@ class Figures:
             self._looked_at = trio.current_time()
         return self.rows
 
-    def _sample(self) -> Sample:
+    async def _sample(self) -> Sample:
+        """Totals, and each host's count into its series."""
         dropped: dict[str, int] = {}
         accepted = 0
-        for row in self.rows.values():
+        for place, row in enumerate(self.rows.values()):
+            if place % ROWS_PER_TXN == 0:
+                await trio.lowlevel.checkpoint()
+            self._series.setdefault(row.host_id, Series()).add(row.accepted)
             accepted += row.accepted
             for reason, count in row.dropped.items():
                 dropped[reason] = dropped.get(reason, 0) + count

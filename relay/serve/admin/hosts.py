@@ -20,7 +20,7 @@ from relay.serve.crawlrequest import Offload
 from relay.serve.routes import PROCEDURE, Route
 from relay.serve.xrpc import Refusal, bad_request, body_of, hostname_body
 from relay.store.hosts import HostRow
-from relay.store.policy import ALERT, Alert, DomainBanned, decoded, encoded
+from relay.store.policy import ALERT, Alert, DomainBanned, encoded
 from relay.store.store import Store
 from relay.verify.modes import MODES
 
@@ -181,8 +181,7 @@ class Hosts:
 
     async def _silence(self, hostname: str, *, silenced: bool) -> None:
         with self._store.view() as view:
-            value = view.policy_value(ALERT + hostname)
-        alert = decoded(value, Alert) if value is not None else Alert()
+            alert = view.policy(ALERT + hostname, Alert, Alert())
         alert = msgspec.structs.replace(alert, silenced=silenced)
         await self._offload(partial(self._store.set_policy, ALERT + hostname, encoded(alert)))
 

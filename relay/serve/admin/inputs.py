@@ -19,16 +19,6 @@ def flag(request: Request, name: str, *, default: bool | None = None) -> bool:
     return text.lower() in ("true", "1")
 
 
-def whole_number(request: Request, name: str, default: int | None, maximum: int, *, minimum: int = 0) -> int:
-    """A query parameter that is a number. Raises `Refusal`."""
-    text = optional(request.query, name)
-    if text is None and default is not None:
-        return default
-    if text is None or not (text.isascii() and text.isdigit() and len(text) <= 18 and minimum <= int(text) <= maximum):
-        raise bad_request(f"{name} must be a whole number from {minimum} to {maximum}")
-    return int(text)
-
-
 def did_of(text: str) -> str:
     """A DID. Raises `Refusal`."""
     if not is_did(text):

@@ -16,7 +16,7 @@ from relay.serve.audience import Audience
 
 ASK_SECONDS = 2.0
 
-log = get_logger("serve.peers")
+_log = get_logger("serve.peers")
 
 
 class Peers:
@@ -70,5 +70,5 @@ class Peers:
         except HttpStatus:
             return None  # not one of its consumers
         except NetError as error:
-            log.warning("peer_silent", peer=name, error=str(error))
+            _log.warning("peer_silent", peer=name, error=str(error))
             return None

@@ -5,7 +5,7 @@ of the whole window are read out of the log, which knows when each chunk was app
 of this worker, which begin when it does.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,19 +17,18 @@ from relay.net.exchange import Request, Response, json_response
 from relay.protocol.syntax import format_datetime
 from relay.serve.admin.figures import Figures
 from relay.serve.admin.hostviews import STATUSES, is_connected
-from relay.serve.admin.inputs import whole_number
 from relay.serve.admin.peers import Peers
 from relay.serve.crawlrequest import Offload
 from relay.serve.crew import Findings
 from relay.serve.pages import describe_window
 from relay.serve.routes import QUERY, STREAM, Route
-from relay.serve.xrpc import Refusal
+from relay.serve.xrpc import too_many, whole_number
+from relay.store.hosts import HostRow
 from relay.store.store import Store
-from relay.store.window import Window
 
 PULSE_SECONDS = 2.0
 STREAM_SECONDS = 300.0  # a stream then ends and the browser asks again, and shows its session again
-STREAMS_MAX = 32
+STREAM_RETRY_SECONDS = 10.0
 BUCKETS = 60
 HOURS_MAX = 24 * 365
 _FRESH_SECONDS = 1.0
@@ -47,7 +46,10 @@ class Machine(NamedTuple):
 class Reports:
     """Overviews and histories."""
 
-    def __init__(self, store: Store, figures: Figures, peers: Peers, machine: Machine, *, offload: Offload) -> None:
+    def __init__(
+        self, store: Store, figures: Figures, peers: Peers, machine: Machine, *, offload: Offload, streams_max: int
+    ) -> None:
+        """`streams_max` pages are kept up to date at a time."""
         self._store = store
         self._figures = figures
         self._peers = peers
@@ -57,6 +59,7 @@ class Reports:
         self._made_at = float("-inf")
         self._making = trio.Lock()
         self._streams = 0
+        self._streams_max = streams_max
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The paths served here."""
@@ -70,15 +73,15 @@ class Reports:
 
     async def live(self, _request: Request) -> Response:
         """`GET /admin/live`: the overview as server-sent events, every two seconds."""
-        if self._streams >= STREAMS_MAX:
-            raise Refusal(
-                429, "RateLimitExceeded", "too many pages are being kept up to date", (("Retry-After", "10"),)
-            )
-        return Response(200, (("Content-Type", "text/event-stream"),), self._pulses())
+        if self._streams >= self._streams_max:
+            raise too_many("too many pages are being kept up to date", STREAM_RETRY_SECONDS)
+        pulses = self._pulses()
+        await anext(pulses)  # begun, so that to close it gives its place back, however little of it was sent
+        return Response(200, (("Content-Type", "text/event-stream"),), pulses)
 
     async def history(self, request: Request) -> Response:
         """`GET /admin/history?hours=`: events a second out of the log, drops a second out of the samples."""
-        hours = whole_number(request, "hours", 1, HOURS_MAX, minimum=1)
+        hours = whole_number(request.query, "hours", 1, HOURS_MAX, minimum=1)
         now_ms = self._machine.now_ms()
         events = await self._offload(partial(event_rates, self._store, now_ms - hours * 3_600_000, now_ms))
         drops = [
@@ -90,6 +93,7 @@ class Reports:
     async def _pulses(self) -> AsyncGenerator[bytes, None]:
         self._streams += 1
         try:
+            yield b""  # to `live`
             yield b"retry: 2000\n\n"
             ends_at = trio.current_time() + STREAM_SECONDS
             while trio.current_time() < ends_at:
@@ -107,12 +111,6 @@ class Reports:
 
     async def _make(self) -> dict[str, Any]:
         rows = (await self._figures.fresh()).values()
-        statuses = dict.fromkeys(STATUSES, 0)
-        dropped: dict[str, int] = {}
-        for row in rows:
-            statuses[row.status] = statuses.get(row.status, 0) + 1
-            for reason, count in row.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + count
         consumers = await self._peers.consumers()
         lags = [each["lag_seconds"] for each in consumers if each["lag_seconds"] is not None]
         events_rate, drops_rate = self._present_rates()
@@ -122,13 +120,10 @@ class Reports:
             "version": __version__,
             "time": format_datetime(self._machine.now_ms()),
             "ready": {"reasons": reasons, "warnings": warnings},
-            "window": {**describe_window(window), "events": held(window)},
+            "window": {**describe_window(window), "events": window.events},
             "eventsPerSecond": events_rate,
             "dropsPerSecond": drops_rate,
-            "hosts": {"total": len(rows), "connected": sum(map(is_connected, rows)), "statuses": statuses},
-            "accounts": sum(row.account_count for row in rows),
-            "accepted": sum(row.accepted for row in rows),
-            "dropped": dropped,
+            **await self._offload(partial(_add_up, rows)),
             "consumers": {"count": len(consumers), "lagSecondsMax": max(lags, default=None)},
             "diskFreeBytes": self._machine.disk_free(),
             "workers": await self._peers.workers(),
@@ -145,14 +140,20 @@ class Reports:
         return round((after.accepted - before.accepted) / seconds, 2), round(drops / seconds, 2)
 
 
-def held(window: Window) -> int:
-    """How many events the window holds: its seqs, without those that a raise skipped."""
-    if window.tip_seq < window.floor_seq:
-        return 0
-    skipped = sum(
-        _overlap(jump.before_seq + 1, jump.after_seq, window.floor_seq, window.tip_seq + 1) for jump in window.raises
-    )
-    return window.tip_seq - window.floor_seq + 1 - skipped
+def _add_up(rows: Collection[HostRow]) -> dict[str, Any]:
+    """What all hosts come to. There may be many: for a thread."""
+    statuses = dict.fromkeys(STATUSES, 0)
+    dropped: dict[str, int] = {}
+    for row in rows:
+        statuses[row.status] = statuses.get(row.status, 0) + 1
+        for reason, count in row.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return {
+        "hosts": {"total": len(rows), "connected": sum(map(is_connected, rows)), "statuses": statuses},
+        "accounts": sum(row.account_count for row in rows),
+        "accepted": sum(row.accepted for row in rows),
+        "dropped": dropped,
+    }
 
 
 def event_rates(store: Store, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
@@ -169,15 +170,9 @@ def event_rates(store: Store, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
     seqs = [store.seq_at(edge) for edge in edges] + [window.tip_seq + 1]
     rates = []
     for edge, low, high in zip(edges, seqs[:-1], seqs[1:], strict=True):
-        skipped = sum(_overlap(jump.before_seq + 1, jump.after_seq, low, high) for jump in window.raises)
         seconds = (min(edge + step_ms, to_ms) - edge) / 1_000
-        rates.append({"time": format_datetime(edge), "perSecond": round(max(0, high - low - skipped) / seconds, 3)})
+        rates.append({"time": format_datetime(edge), "perSecond": round(window.events_between(low, high) / seconds, 3)})
     return rates
-
-
-def _overlap(low: int, high: int, from_seq: int, to_seq: int) -> int:
-    """How many of the seqs `low..high-1` lie in `from_seq..to_seq-1`."""
-    return max(0, min(high, to_seq) - max(low, from_seq))
 
 
 def _drop_rates(before: Any, after: Any) -> dict[str, float]:

@@ -91,6 +91,6 @@ def cookie_value(header: str, name: str) -> str:
 
 def set_cookie(request: Request, token: str) -> tuple[str, str]:
     """The header that gives a browser its token; an empty one takes it away."""
-    secure = "; Secure" if request.headers.get("x-forwarded-proto", "").strip().lower() == "https" else ""
+    secure = "; Secure" if request.is_secure else ""
     age = SESSION_SECONDS if token else 0
     return "Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"

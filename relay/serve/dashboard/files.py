@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from relay.net.exchange import Headers, Request, Response
-from relay.serve.routes import READ, Route
+from relay.serve.routes import QUERY, Route
 
 FOLDER = Path(__file__).parent / "files"
 _TYPES = {
@@ -60,4 +60,4 @@ class File:
 
     def route(self) -> Route:
         """For a table of routes."""
-        return Route(READ, self.answer, limited=False)
+        return Route(QUERY, self.answer, limited=False)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from relay.net.exchange import Request, Response
 from relay.serve.dashboard.files import File
 from relay.serve.pages import Pages
-from relay.serve.routes import READ, Route
+from relay.serve.routes import QUERY, Route
 
 _BY_ACCEPT = ("Vary", "Accept")
 
@@ -19,7 +19,7 @@ class Front:
 
     def routes(self) -> Iterator[tuple[str, Route]]:
         """The paths served here; `/` replaces the plain one."""
-        yield "/", Route(READ, self.front)
+        yield "/", Route(QUERY, self.front)
         yield "/front.css", File("front.css").route()
         yield "/front.js", File("front.js").route()
         yield "/prose.js", File("prose.js").route()

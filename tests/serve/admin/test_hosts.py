@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from relay.store.batch import Batch, DropNote
+from relay.store.policy import AUDIT_KEPT
 from tests.support.log_writer import HOSTNAME
 from tests.support.operating import DID, Desk, operating
 
@@ -158,11 +159,17 @@ async def test_the_audit_log_shows_everything_newest_first(tmp_path: Path) -> No
     assert older == [done]
 
 
-async def test_the_audit_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.store.policy.AUDIT_KEPT", 3)
+async def test_the_audit_log_is_bounded(tmp_path: Path) -> None:
     async with operating(tmp_path) as desk:
-        for limit in range(6):
+        for limit in range(3):
             await desk.post(f"subs/setPerDayLimit?limit={limit}")
-        entries = (await desk.get("audit")).json["entries"]
+        with desk.store.view() as view:
+            ((_, newest),) = view.audit_log(None, 1)
+        for _ in range(AUDIT_KEPT - 2):
+            desk.store.add_audit(newest)
+        entries = (await desk.get(f"audit?limit={AUDIT_KEPT}")).json["entries"]
+        older = (await desk.get(f"audit?before={entries[-1]['number']}")).json["entries"]
 
-    assert [entry["detail"] for entry in entries] == ["limit=5", "limit=4", "limit=3"]
+    assert len(entries) == AUDIT_KEPT
+    assert [entry["detail"] for entry in entries[-2:]] == ["limit=2", "limit=1"]
+    assert older == []

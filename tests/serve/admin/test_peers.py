@@ -5,7 +5,9 @@ from pathlib import Path
 import trio
 
 from relay.app.listening import bind_control
-from relay.net.server import Request, Response, Site, json_response, serve_http
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response, json_response
+from relay.net.server import serve_http
 from relay.serve.admin.peers import Peers
 from tests.support.serving import serve
 

@@ -1,15 +1,16 @@
 """Overview, live figures and histories: the numbers are those of the log and of the rows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h11
 import pytest
 import trio
+import trio.testing
 
-from relay.serve.admin.reports import BUCKETS, event_rates, held
-from relay.store.layout import Raise
-from relay.store.window import Window
+from relay.serve.admin.reports import BUCKETS, event_rates
+from relay.serve.settings import OperatorSettings, ServeRoleSettings
 from tests.support.log_writer import START_MS
 from tests.support.operating import SETTINGS, Desk, basic, operating
 from tests.support.serving import serve
@@ -23,13 +24,6 @@ async def test_the_overview_adds_up(tmp_path: Path) -> None:
     assert answer["window"]["events"] == 10
     assert answer["hosts"]["total"] == answer["hosts"]["statuses"]["active"] == 1
     assert (answer["consumers"]["count"], answer["workers"], answer["diskFreeBytes"]) == (1, [], 1 << 40)
-
-
-def test_events_held_leave_out_what_a_raise_skipped() -> None:
-    window = Window(100, 1, 1_009, 2, (Raise(104, 1_005), Raise(10, 100)))
-
-    assert held(window) == 10  # 100..104 and 1005..1009
-    assert held(Window(5, 0, 4, 0, ())) == 0
 
 
 async def test_event_rates_are_counted_in_the_log(tmp_path: Path) -> None:
@@ -74,12 +68,44 @@ async def read_pulse(desk: Desk, stream: trio.SocketStream) -> dict[str, object]
     return found
 
 
-async def test_live_figures_are_sent_to_so_many_pages_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.serve.admin.reports.STREAMS_MAX", 1)
-    async with operating(tmp_path) as desk, await trio.open_tcp_stream("127.0.0.1", desk.serving.port) as stream:
+def live_pages(most: int) -> ServeRoleSettings:
+    """So many and no more are kept up to date."""
+    return replace(SETTINGS, operator=OperatorSettings(streams_max=most))
+
+
+async def test_live_figures_are_sent_to_so_many_pages_and_no_more(tmp_path: Path) -> None:
+    async with (
+        operating(tmp_path, live_pages(1)) as desk,
+        await trio.open_tcp_stream("127.0.0.1", desk.serving.port) as stream,
+    ):
         assert (await read_pulse(desk, stream))["version"]
         refused = await desk.get("live")
 
         assert (refused.status, refused.headers["retry-after"]) == (429, "10")
+
+
+async def status_of_one_more(stream: trio.abc.Stream) -> int:
+    """Ask for live figures, and take no more of the answer than its status."""
+    credentials = basic()["Authorization"]
+    await stream.send_all(f"GET /admin/live HTTP/1.1\r\nHost: x\r\nAuthorization: {credentials}\r\n\r\n".encode())
+    return int((await stream.receive_some(len("HTTP/1.1 200"))).split()[1])
+
+
+async def test_pages_that_ask_at_once_get_no_more_places_and_give_them_back(tmp_path: Path) -> None:
+    """Of no answer more than the head is under way when its client goes."""
+    async with operating(tmp_path, live_pages(2)) as desk:
+        streams = [desk.serving.memory.connect() for _ in range(10)]
+        statuses: list[int] = []
+
+        async def ask(stream: trio.abc.Stream) -> None:
+            statuses.append(await status_of_one_more(stream))
+
+        async with trio.open_nursery() as nursery:
+            for stream in streams:
+                nursery.start_soon(ask, stream)
+        assert sorted(statuses) == [200] * 2 + [429] * 8
+
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await status_of_one_more(desk.serving.memory.connect()) == 200

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 
-from relay.net.server import Request, Response, Site, json_response, serve_http
+from relay.net.connection import Site
+from relay.net.exchange import Request, Response, json_response
+from relay.net.server import serve_http
 from relay.protocol.frame import MessageFrame, parse_frame
-from relay.store.policy import NEW_PER_DAY, PURGED, REQUEST_CRAWL
+from relay.serve.settings import OperatorSettings
+from relay.store.policy import NEW_PER_DAY, REQUEST_CRAWL
 from relay.world.host import SimulatedHost
 from tests.support.fake_consumer import seq_of
-from tests.support.log_writer import HOSTNAME, did_of
+from tests.support.log_writer import HOSTNAME
 from tests.support.operating import DID, SETTINGS, Desk, basic, operating
 from tests.support.until import until
 
@@ -117,6 +120,8 @@ CASES = [
     Case("alert", "POST", "alerts/accountLimitSent", ALERT_SENT, 200, OK),
     Case("alert, half", "POST", "alerts/accountLimitSent", {"kind": "warning"}, 400, "InvalidRequest"),
     Case("alert, odd", "POST", "alerts/accountLimitSent", ALERT_SENT | {"kind": "x"}, 400, "InvalidRequest"),
+    Case("alert, year 0", "POST", "alerts/accountLimitSent", ALERT_SENT | {"sentAt": "0000-01-01T00:00:00Z"}, 200, OK),
+    Case("alert, no time", "POST", "alerts/accountLimitSent", ALERT_SENT | {"sentAt": "soon"}, 400, "InvalidRequest"),
     Case("alert, id 0", "POST", "alerts/accountLimitSent", ALERT_SENT | {"hostID": 0}, 400, "InvalidRequest"),
 ]
 
@@ -316,9 +321,8 @@ async def test_a_takedown_is_told_to_consumers_and_so_is_its_end(tmp_path: Path)
     assert restored.payload["seq"] == taken.payload["seq"] + 1
 
 
-async def test_takedowns_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.serve.admin.accounts.TAKEDOWNS_PER_PAGE", 2)
-    async with operating(tmp_path) as desk:
+async def test_takedowns_come_in_pages(tmp_path: Path) -> None:
+    async with operating(tmp_path, replace(SETTINGS, operator=OperatorSettings(takedowns_per_page=2))) as desk:
         dids = sorted(f"did:plc:{letter * 24}" for letter in "bcd")
         for did in dids:
             desk.serving.log.put_account(did, desk.account()._replace(version=0))
@@ -340,24 +344,3 @@ async def test_consumers_are_listed_and_sent_away(tmp_path: Path) -> None:
 
         assert (await desk.post("consumers/kick", {"id": listed["id"]})).json == OK
         assert (await consumer.receive()).code == 1008  # type: ignore[union-attr]  # the end, not a frame
-
-
-async def test_what_a_worker_holds_in_memory_is_purged_too(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
-    """A consumer that comes with a cursor after the purge gets what the log holds by then."""
-    async with operating(tmp_path) as desk:
-        store, writer = desk.store, desk.serving.log
-        (seq,) = writer.append(1, pad_bytes=100)
-        async with desk.serving.connect(f"?cursor={seq - 1}") as consumer:
-            assert await consumer.frames(1) == [writer.frames[seq]]
-        for name in store.seal():
-            assert store.purge_segment(name, (did_of(0),))
-        store.set_policy(PURGED, b"1")
-        await trio.sleep(3)
-        async with desk.serving.connect(f"?cursor={seq - 1}") as consumer:
-            (purged,) = await consumer.frames(1)
-
-    frame = parse_frame(purged)
-    assert isinstance(frame, MessageFrame)
-    assert (frame.payload["seq"], frame.payload["status"], "pad" in frame.payload) == (seq, "takendown", False)

@@ -23,6 +23,11 @@ function span(seconds) {
 // The rate is that of the last half minute, so that it does not jump.
 const seen = [];
 
+// How many of the seqs after `from`, up to `to`, a raise skipped: those are no events.
+function skipped(raises, from, to) {
+  return raises.reduce((sum, { beforeSeq, afterSeq }) => sum + Math.max(0, Math.min(afterSeq - 1, to) - Math.max(beforeSeq, from)), 0);
+}
+
 async function look() {
   const answer = await fetch("/window").then((response) => (response.ok ? response.json() : null)).catch(() => null);
   if (!answer) return;
@@ -32,7 +37,7 @@ async function look() {
   const [began, first] = seen[0];
   id("tip").textContent = answer.tipSeq;
   if (seen.length > 1) {
-    const rate = Math.max(0, answer.tipSeq - first) / (now - began);
+    const rate = Math.max(0, answer.tipSeq - first - skipped(answer.raises, first, answer.tipSeq)) / (now - began);
     id("rate").textContent = rate >= 10 ? whole.format(rate) : rate.toFixed(1);
   }
   if (!answer.floorTime) return;

@@ -1,4 +1,4 @@
-"""How much a client says that has nothing to say: its frames counted, and the parts of its unfinished message.
+"""Whether a client, which has nothing to say, floods us: its frames counted, and the parts of its unfinished message.
 
 The protocol library bounds the bytes of a message only: fragments without any are kept and cost work all the same. Owns
 the count and the bounds; every rule of the protocol is still the library's, and what follows is the caller's. Pure.
@@ -36,8 +36,8 @@ def _read_frame(data: bytes, at: int) -> _Frame | None:
     return _Frame(data[at] & 0x0F, 2 + length_bytes + _MASK_BYTES + length)
 
 
-class Chatter:
-    """What one client says."""
+class FloodCount:
+    """What one client sends, counted."""
 
     __slots__ = ("_bucket", "_is_data", "_parts", "_rest", "_skip_bytes")
 
@@ -48,7 +48,7 @@ class Chatter:
         self._is_data = False  # that frame
         self._parts = 0
 
-    def is_too_much(self, data: bytes | bytearray, now: float) -> bool:
+    def is_flooding(self, data: bytes | bytearray, now: float) -> bool:
         """Count what one read brought; whether that, with all before it, is too much."""
         frames = self._count(bytes(data))
         return not self._bucket.take(now, max(1, frames)) or self._parts > PARTS_MAX

@@ -1,4 +1,4 @@
-"""One post in the crew of a relay: filled with a process, again and again, for as long as the relay lives.
+"""One slot in the crew of a relay: filled with a process, again and again, for as long as the relay lives.
 
 Owns what is decided about one worker: when a process is started, whether it is well, when the next one takes over. Does
 not own how a process is started (`relay.app.children`) nor what concerns several workers (`relay.app.supervisor`).
@@ -71,7 +71,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     last_exit: str
 
 
-class Surroundings(NamedTuple):
+class WorkerContext(NamedTuple):
     """What all workers share. `drain_seconds` is the time a stop may take."""
 
     data_dir: Path
@@ -82,13 +82,13 @@ class Surroundings(NamedTuple):
     command: Sequence[str] = WORKER_COMMAND
 
 
-class Post:
+class WorkerSlot:
     """One worker, whichever process it is at the moment. `answered` and `ended` are for others to wait for."""
 
     def __init__(
         self,
         spec: WorkerSpec,
-        around: Surroundings,
+        context: WorkerContext,
         metrics: SupervisionMetrics,
         *,
         draining: trio.Event,
@@ -100,7 +100,7 @@ class Post:
         self.answered = trio.Event()  # by the first process, or by the one that a renewal brought
         self.ended = trio.Event()
         self._spec = spec
-        self._around = around
+        self._context = context
         self._metrics = metrics
         self._draining = draining
         self._on_change = on_change
@@ -162,7 +162,7 @@ class Post:
             self._child.drain()
 
     async def _fill(self, processes: trio.Nursery) -> None:
-        """One process, for as long as it has the post, and the wait before the next."""
+        """One process, for as long as it has the slot, and the wait before the next."""
         started = trio.current_time()
         try:
             child = self._start()
@@ -176,24 +176,24 @@ class Post:
 
     def _start(self) -> Child:
         """Raises OSError."""
-        control_path(self._around.data_dir, self.name).unlink(missing_ok=True)  # who answers there is the new one
+        control_path(self._context.data_dir, self.name).unlink(missing_ok=True)  # who answers there is the new one
         sockets = [bound.fileno() for bound in self._sockets]
-        child = Child(self._assignment(sockets), self._around.command, [self._around.lock_fd, *sockets])
+        child = Child(self._assignment(sockets), self._context.command, [self._context.lock_fd, *sockets])
         self._child = child
         self._renewal = trio.Event()
         self._silent = False
         return child
 
     def _assignment(self, sockets: Sequence[int]) -> Assignment:
-        around, spec = self._around, self._spec
+        context, spec = self._context, self._spec
         return Assignment(
             role=spec.role,
             index=spec.index,
             count=spec.count,
-            data_dir=str(around.data_dir),
-            drain_seconds=worker_seconds(spec.role, around.drain_seconds),
-            log_level=around.logging.level,
-            log_format=around.logging.format,
+            data_dir=str(context.data_dir),
+            drain_seconds=worker_seconds(spec.role, context.drain_seconds),
+            log_level=context.logging.level,
+            log_format=context.logging.format,
             listener_fds=tuple(sockets),
             settings=msgspec.Raw(spec.settings),
         )
@@ -215,7 +215,7 @@ class Post:
             self._set_up(up=False)
             self._child = None
             processes.start_soon(self._see_off, child, self.answered)
-        return Exit("silent", f"no answer for {self._around.health_seconds:g} s") if self._silent else ended
+        return Exit("silent", f"no answer for {self._context.health_seconds:g} s") if self._silent else ended
 
     async def _see_off(self, child: Child, answered: trio.Event) -> None:
         """See that a process ends. One that nobody asked to goes on until the next one has `answered`."""
@@ -223,7 +223,7 @@ class Post:
         try:
             await _wait_any(child.wait, answered.wait, self._draining.wait)
             child.drain()
-            seconds = role_seconds(self.role, self._around.drain_seconds)
+            seconds = role_seconds(self.role, self._context.drain_seconds)
             with trio.move_on_after(seconds) as scope:
                 await child.wait()
             if scope.cancelled_caught:
@@ -235,7 +235,7 @@ class Post:
 
     async def _watch(self, child: Child) -> None:
         """Ask the worker whether it is well, until it ends; kill it when it stays silent."""
-        limit = self._around.health_seconds
+        limit = self._context.health_seconds
         patience = START_SECONDS
         heard = trio.current_time()
         while not self._draining.is_set():
@@ -244,6 +244,7 @@ class Post:
                 if not self._up:
                     self._set_up(up=True)
                     self.answered.set()
+                    self._tell_back(child)
             elif trio.current_time() - heard >= patience:
                 _log.error("worker_silent", name=self.name, pid=child.pid, seconds=patience)
                 self._silent = True
@@ -252,16 +253,16 @@ class Post:
             await trio.sleep(_ASK_EVERY_SECONDS if self._up else _ASK_AGAIN_SECONDS)
 
     async def _answers(self) -> bool:
-        path = control_path(self._around.data_dir, self.name)
+        path = control_path(self._context.data_dir, self.name)
         try:
-            await ask(path, "GET", "/health", timeout_seconds=self._around.health_seconds)
+            await ask(path, "GET", "/health", timeout_seconds=self._context.health_seconds)
         except NetError:
             return False
         return True
 
     def _set_up(self, *, up: bool) -> None:
         self._up = up
-        self._metrics.worker_up.labels(self.role, str(self._spec.index)).set(int(up))
+        self._metrics.set_up(self.role, str(self._spec.index), up=up)
 
     def _after_exit(self, ended: Exit, lived_seconds: float) -> float:
         """Count and tell the end of a process while the relay goes on; the wait before the next start."""
@@ -282,6 +283,11 @@ class Post:
         event = "worker_keeps_dying" if self._failures >= FAILURES_ALARMING else "worker_died"
         tell(event, name=self.name, reason=ended.text, in_a_row=self._failures, restart_in_seconds=seconds)
         return seconds
+
+    def _tell_back(self, child: Child) -> None:
+        """Say that a worker is there again; of the first process of each, `relay_ready` speaks."""
+        if self._restarts:
+            _log.info("worker_ready", name=self.name, pid=child.pid)
 
     def _close_sockets(self) -> None:
         for bound in self._sockets:
