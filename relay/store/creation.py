@@ -180,7 +180,7 @@ def _adopt(state: State, segments: Segments, txn: "Txn[bytes]", *, is_restored: 
         if name >= row.active:
             row = row if name == row.active else row._replace(active=name, active_time_ms=0)
             row = take_over(state, segments, txn, row, name)
-            last = segments.last_head(name, active=True) or Head(0, name - 1)
+            last = segments.last_head(name) or Head(0, name - 1)
     if is_restored:
         row = _without_gap(state, segments, txn, row, last.last_seq)
     else:

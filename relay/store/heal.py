@@ -30,7 +30,7 @@ def catch_up(state: State, segments: Segments, txn: "Txn[bytes]") -> LogRow:
         check_reaches(row, None)
         segments.create(row.active)
         state.on_step("segment_created")
-    head = segments.last_head(row.active, active=True)
+    head = segments.last_head(row.active)
     tip_seq = head.last_seq if head is not None else row.active - 1
     check_reaches(row, tip_seq)
     if tip_seq == row.applied_seq:

@@ -197,9 +197,13 @@ class Segments:
                     put_last(txn, env.db[CHUNKS], key, chunk)
                 put_last(txn, env.db[EFFECTS], key, effects)
 
-    def last_head(self, name: int, *, active: bool) -> Head | None:
-        """Head of the newest entry, None in an empty segment."""
-        with self.borrowed(name, active=active) as env, TRANSLATED, env.begin_views() as txn:
+    def last_head(self, name: int) -> Head | None:
+        """Head of the newest entry of the active segment, None in an empty one. For the holder of the state's lock.
+
+        By a write txn, which changes nothing: a read txn goes by what the last writer told the others, and one that was
+        killed between its commit and that word did not tell. Only taking its lock over finds what it committed.
+        """
+        with self.borrowed(name, active=True) as env, TRANSLATED, env.begin(write=True) as txn:
             cursor = txn.cursor(db=env.db[EFFECTS])
             return read_head(cursor.value()) if cursor.last() else None
 
