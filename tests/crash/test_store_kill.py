@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 from relay.protocol.frame import MessageFrame, parse_frame
 from relay.store.inspect import seq_fault
 from relay.store.store import Store
-from tests.store.batches import add_hosts, frames, open_store, settings
+from tests.store.batches import FIRST_SEQ, add_hosts, batch, frames, item, open_store, settings
 
 ROOT = Path(__file__).parents[2]
 SEGMENT_BYTES = 400_000
@@ -156,3 +157,45 @@ def end(process: subprocess.Popen[bytes], host_id: int) -> None:
 def was_killed(process: subprocess.Popen[bytes], host_id: int, stderr: bytes) -> None:
     """By us or by itself; any other end is a fault of the store."""
     assert process.returncode == -signal.SIGKILL, f"writer {host_id}: {stderr.decode()}"
+
+
+# LMDB writes the meta page of a commit, then tells readers of it in the lock file. This writer takes that word back and
+# dies with the lock held, which is what a process leaves behind that was killed between the two.
+UNTOLD = f"""
+import os, struct, sys
+from pathlib import Path
+from relay.store.store import Store
+from tests.store.batches import NOW_MS, batch, item, settings
+
+TOLD_AT = 48  # in the lock file, behind its head and the readers' mutex: the newest txn as readers see it
+
+def on_step(name):
+    if name != "segment_committed":
+        return
+    (segment,) = folder.glob("log/*/lock.mdb")
+    with store._segments.borrowed(store._segments.names()[-1], active=True) as env, env.begin(write=True) as txn:
+        with segment.open("r+b") as lock:
+            lock.seek(TOLD_AT)
+            (told,) = struct.unpack("=Q", lock.read(8))
+            assert told == txn.id() - 1, "LMDB keeps it elsewhere"
+            lock.seek(TOLD_AT)
+            lock.write(struct.pack("=Q", told - 1))
+        os.kill(os.getpid(), 9)
+
+folder = Path(sys.argv[1])
+store = Store.open(folder, settings(segment_bytes={SEGMENT_BYTES}), on_step=on_step)
+store.append(batch(item(2, 0, 2)))
+"""
+
+
+def test_what_a_killed_writer_committed_and_did_not_tell_is_taken_over(tmp_path: Path) -> None:
+    """By a writer that has the segment open already, with its very next append."""
+    with closing(open_store(tmp_path, segment_bytes=SEGMENT_BYTES)) as store:
+        add_hosts(store, 1)
+        store.append(batch(item(1, 0, 1)))
+
+        died = subprocess.run([sys.executable, "-c", UNTOLD, str(tmp_path)], cwd=ROOT, check=False, capture_output=True)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        store.append(batch(item(3, 0, 3)))
+
+        assert [seq for seq, _ in frames(store)] == [FIRST_SEQ, FIRST_SEQ + 1, FIRST_SEQ + 2]
