@@ -341,6 +341,17 @@ async def test_what_is_no_request_is_refused_counted_and_closed(
     assert status_of(await talk(relay, GET)) == 200
 
 
+async def answer_to_pieces(stream: trio.abc.HalfCloseableStream, data: bytes, cuts: list[int]) -> bytes:
+    """Everything that comes back when `data` is sent in pieces of these lengths, the last with all that is left."""
+    position = 0
+    for cut in [*cuts, len(data)]:
+        await stream.send_all(data[position : position + cut])
+        position += cut
+        await trio.testing.wait_all_tasks_blocked()
+    await stream.send_eof()
+    return await read_all(stream)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1_900, 2_100), st.booleans(), st.lists(st.integers(1, 1_200), max_size=4))
 def test_no_head_is_longer_than_the_bound_however_it_comes(size: int, in_target: bool, cuts: list[int]) -> None:
@@ -354,13 +365,7 @@ def test_no_head_is_longer_than_the_bound_however_it_comes(size: int, in_target:
         async with trio.open_nursery() as nursery:
             relay = await Relay(nursery, echo).listen()
             stream = relay.memory.connect()
-            position = 0
-            for cut in [*cuts, len(data)]:
-                await stream.send_all(data[position : position + cut])
-                position += cut
-                await trio.testing.wait_all_tasks_blocked()
-            await stream.send_eof()
-            reply = await read_all(stream)
+            reply = await answer_to_pieces(stream, data, cuts)
             assert re.findall(rb"HTTP/1.1 (\d+)", reply) == ([b"200", b"200"] if size <= 2_000 else [b"431"])
             assert relay.events == ([] if size <= 2_000 else ["head_too_large"])
             nursery.cancel_scope.cancel()
@@ -399,13 +404,7 @@ def test_any_cut_of_the_bytes_gives_the_same_answers_and_any_garbage_ends_one_co
         async with trio.open_nursery() as nursery:
             relay = await Relay(nursery, echo).listen()
             stream = relay.memory.connect()
-            position = 0
-            for cut in [*cuts, len(data)]:
-                await stream.send_all(data[position : position + cut])
-                position += cut
-                await trio.testing.wait_all_tasks_blocked()
-            await stream.send_eof()
-            reply = await read_all(stream)
+            reply = await answer_to_pieces(stream, data, cuts)
             assert re.findall(rb'"path":"(/\d)"', reply)[:2] == [b"/1", b"/2"]
             other = relay.memory.connect()
             await other.send_all(GET)
